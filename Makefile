@@ -1,0 +1,62 @@
+# Every command of the course. `make` alone lists them.
+# Each one first sets up .venv, once: a second call starts at once.
+
+PYTHON ?= python3
+ARGS ?=
+NB ?= notebooks/*.ipynb
+
+BIN := .venv/bin
+STAMP := .venv/.stamp
+BENCH_STAMP := .venv/.stamp-bench
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test notebooks sync check bench
+
+help: ## List the commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
+	  awk -F'|' '{ printf "  %-16s %s\n", $$1, $$2 }'
+
+lab: $(STAMP) ## Open the course in JupyterLab (on a server: ARGS="--no-browser")
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
+	  notebooks/00_start_here.ipynb $(ARGS)
+
+test: $(STAMP) ## Run every test, and every notebook against its stored outputs
+	$(BIN)/python -m pytest -n 2 --dist loadfile \
+	  --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg tests notebooks $(ARGS)
+
+notebooks: $(STAMP) ## Run the notebooks, store outputs (some: NB="notebooks/02*.ipynb")
+	$(BIN)/python tools/run_notebooks.py $(NB)
+
+sync: $(STAMP) ## Copy the package's definitions into the notebooks
+	$(BIN)/python tools/sync.py
+
+check: $(STAMP) ## Lint, format check and types; changes nothing
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(BENCH_STAMP) ## Compare the speed with other libraries (more to install)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# A stamp is written last, so a failed or interrupted set-up is tried again.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) > /dev/null || { \
+	  echo "No '$(PYTHON)' here. Install Python 3.11 or newer," \
+	    "or name yours: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "The course needs Python 3.11 or newer; '$(PYTHON)' is" \
+	    "$$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
+	  echo "'$(PYTHON)' has no venv module." \
+	    "On Debian and Ubuntu: sudo apt install python3-venv"; exit 1; }
+	@echo "Setting up .venv: about 2 GB, once. This takes a few minutes."
+	$(PYTHON) -m venv .venv
+	# torch first: by far the largest, and kept if a later download fails.
+	$(INSTALL) "$$(grep '^torch==' constraints.txt)"
+	$(INSTALL) -e ".[lab,test]"
+	@touch $@
+
+$(BENCH_STAMP): $(STAMP)
+	$(INSTALL) -e ".[bench]"
+	@touch $@

@@ -1,0 +1,244 @@
+"""The notebooks show the package's code letter for letter, and nothing drifts."""
+
+import json
+import sys
+import types
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from tools import sync
+
+ROOT = Path(__file__).parents[1]
+ADDRESS = "https://github.com/someone/course"
+
+MODULE = '''\
+"""A module."""
+
+import math
+
+# Both of these are needed.
+SCALE = 2.0
+SHIFT: int = 1
+LOW, HIGH = 0, 5
+
+
+# Why it is there.
+@staticmethod
+def double(x):
+    """Twice."""
+
+    return SCALE * x  # not x + x
+
+
+class Box:
+    size = 3
+'''
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A small course: one module, one notebook, no address."""
+    (tmp_path / "annotated_transformer").mkdir()
+    (tmp_path / "annotated_transformer" / "toy.py").write_text(MODULE, "utf-8")
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "course"\n', "utf-8")
+    readme = "# Course\n\n<!-- badges -->\n<!-- /badges -->\n\nWords.\n"
+    (tmp_path / "README.md").write_text(readme, "utf-8")
+    (tmp_path / "notebooks").mkdir()
+    cells = [
+        cell("markdown", "# 02 Größe\n\nWords."),
+        cell("code", "1 + 1", outputs=[{"data": {"text/plain": "2 µ"}, "zz": 1}]),
+        cell("code", "# annotated_transformer/toy.py\ndef double(): ..."),
+    ]
+    write(tmp_path, {"zz": 1, "cells": cells, "aa": 2})
+    return tmp_path
+
+
+def cell(kind, source, **more):
+    lines = source.splitlines(keepends=True)
+    return {"cell_type": kind, "metadata": {}, "source": lines, **more}
+
+
+def notebook_path(root):
+    return root / "notebooks" / "02_toy.ipynb"
+
+
+def write(root, notebook):
+    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    notebook_path(root).write_text(text, "utf-8")
+
+
+def read(root):
+    return json.loads(notebook_path(root).read_text("utf-8"))
+
+
+def source(root, index):
+    return "".join(read(root)["cells"][index]["source"])
+
+
+def rewrite_last_cell(root, text):
+    notebook = read(root)
+    notebook["cells"][-1]["source"] = text
+    write(root, notebook)
+
+
+def set_address(root, address=ADDRESS):
+    with (root / "pyproject.toml").open("a") as file:
+        file.write(f'[project.urls]\nRepository = "{address}"\n')
+
+
+def test_nothing_has_drifted():
+    assert sync.sync(ROOT, check=True) == []
+
+
+def test_every_definition_is_shown_at_most_once():
+    shown = Counter()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        for each in json.loads(path.read_text("utf-8"))["cells"]:
+            lines = "".join(each["source"]).partition("\n")
+            header = sync.HEADER.fullmatch(lines[0])
+            if each["cell_type"] == "code" and header:
+                for node in sync.ast.parse(lines[2]).body:
+                    names = sync.defined_names(node)
+                    shown.update(f"{header[1]}: {name}" for name in names)
+    assert [name for name, count in shown.items() if count > 1] == []
+
+
+def test_a_stub_is_filled_with_comment_decorator_and_body(root):
+    assert sync.sync(root, check=False)
+    start, end = MODULE.index("# Why"), MODULE.index("\n\n\nclass Box")
+    assert source(root, -1) == "# annotated_transformer/toy.py\n" + MODULE[start:end]
+    assert sync.sync(root, check=True) == []
+
+
+def test_neighbors_keep_their_distance_and_strangers_get_two_lines(root):
+    stubs = "def double(): ...\nclass Box: ...\nSCALE = ...\nSHIFT = ...\nHIGH = ..."
+    rewrite_last_cell(root, "# annotated_transformer/toy.py\n" + stubs)
+    sync.sync(root, check=False)
+    blocks = MODULE[MODULE.index("# Why") :].strip()
+    values = MODULE[MODULE.index("# Both") : MODULE.index("\n\n\n# Why")]
+    expected = f"# annotated_transformer/toy.py\n{blocks}\n\n\n{values}"
+    assert source(root, -1) == expected
+
+
+def test_a_changed_definition_is_found_and_only_named_by_check(root):
+    sync.sync(root, check=False)
+    changed = MODULE.replace("SCALE * x", "x * SCALE")
+    (root / "annotated_transformer" / "toy.py").write_text(changed, "utf-8")
+    before = notebook_path(root).read_bytes()
+    drift = ["notebooks/02_toy.ipynb: cell 3, which shows annotated_transformer/toy.py"]
+    assert sync.sync(root, check=True) == drift
+    assert notebook_path(root).read_bytes() == before
+    assert sync.sync(root, check=False) == drift
+    assert "x * SCALE" in source(root, -1)
+
+
+def test_all_else_is_kept_byte_for_byte(root):
+    sync.sync(root, check=False)
+    before = notebook_path(root).read_text("utf-8")
+    changed = MODULE.replace("not x + x", "never x + x")
+    (root / "annotated_transformer" / "toy.py").write_text(changed, "utf-8")
+    sync.sync(root, check=False)
+    after = notebook_path(root).read_text("utf-8")
+    assert after == before.replace("not x + x", "never x + x")
+    assert "2 µ" in after
+    assert [path.name for path in (root / "notebooks").iterdir()] == ["02_toy.ipynb"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("def missing(): ...", "`missing` is not in the package's file"),
+        ("print(1)", "line 2 is no definition"),
+        ("def double(:", "invalid syntax"),
+    ],
+)
+def test_a_cell_that_cannot_be_filled_is_named_and_nothing_written(
+    root, text, complaint
+):
+    rewrite_last_cell(root, "# annotated_transformer/toy.py\n" + text)
+    before = notebook_path(root).read_bytes()
+    with pytest.raises(sync.SyncError, match=complaint) as caught:
+        sync.sync(root, check=False)
+    assert "notebooks/02_toy.ipynb, cell 3" in str(caught.value)
+    assert notebook_path(root).read_bytes() == before
+
+
+def test_an_address_brings_badges_and_its_removal_takes_them_back(root):
+    sync.sync(root, check=False)
+    files = [notebook_path(root), root / "README.md", root / "pyproject.toml"]
+    before = [path.read_bytes() for path in files]
+    assert b"Colab]" not in b"".join(before)
+    set_address(root)
+    assert len(sync.sync(root, check=False)) == 3
+    title = source(root, 0).splitlines()
+    assert title[0] == "# 02 Größe"
+    assert title[2].startswith("[![Open in Colab](")
+    assert title[2].endswith("/someone/course/blob/main/notebooks/02_toy.ipynb)")
+    assert title[3:] == ["", "Words."]
+    assert "/notebooks/00_start_here.ipynb)\n<!-- /" in files[1].read_text("utf-8")
+    assert sync.sync(root, check=True) == []
+    files[2].write_bytes(before[2])
+    sync.sync(root, check=False)
+    assert [path.read_bytes() for path in files] == before
+
+
+def test_only_github_addresses_have_badges():
+    assert "/a/b/blob/" in sync.badge("https://github.com/a/b.git", "x.ipynb")
+    assert "/a/b/blob/" in sync.badge("https://github.com/a/b/", "x.ipynb")
+    assert sync.badge("https://example.org/a/b", "x.ipynb") == ""
+    assert sync.badge(None, "x.ipynb") == ""
+
+
+@pytest.fixture
+def run(root, monkeypatch):
+    """Runs the notebook's first code cell; returns what it asked pip for."""
+    monkeypatch.setenv("IPYTHONDIR", str(root / "ipython"))
+    settings = Config()
+    settings.HistoryManager.enabled = False
+    shell = InteractiveShell(config=settings)
+    asked = []
+    shell.register_magic_function(asked.append, magic_name="pip")
+
+    def run(*, colab, installed):
+        name = "google.colab"
+        if colab:
+            monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+        found = "a spec" if installed else None
+        monkeypatch.setattr("importlib.util.find_spec", lambda *_: found)
+        asked.clear()
+        assert source(root, 1).count("\n") < 6
+        result = shell.run_cell(source(root, 1), silent=True)
+        return asked or result.error_in_exec
+
+    return run
+
+
+def test_the_first_cell_installs_in_colab_and_does_nothing_elsewhere(root, run):
+    set_address(root)
+    sync.sync(root, check=False)
+    assert read(root)["cells"][1]["metadata"]["tags"] == ["colab"]
+    assert run(colab=False, installed=False) is None
+    assert run(colab=True, installed=True) is None
+    assert run(colab=True, installed=False) == [f'install -q "git+{ADDRESS}"']
+
+
+def test_without_an_address_colab_says_what_to_do(root, run, capsys):
+    sync.sync(root, check=False)
+    assert run(colab=False, installed=False) is None
+    assert run(colab=True, installed=True) is None
+    assert "upload the course's wheel" in str(run(colab=True, installed=False))
+
+
+def test_the_commands_exit_code_tells_of_drift(root, monkeypatch, capsys):
+    monkeypatch.setattr(sync, "__file__", str(root / "tools" / "sync.py"))
+    monkeypatch.setattr(sys, "argv", ["sync.py", "--check"])
+    assert sync.main() == 1
+    assert "02_toy.ipynb: cell 3" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["sync.py"])
+    assert sync.main() == 0
+    monkeypatch.setattr(sys, "argv", ["sync.py", "--check"])
+    assert sync.main() == 0
