@@ -1,0 +1,113 @@
+"""Batches (§5.1): pairs of similar length, as many as a token budget allows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from annotated_transformer.errors import InputError
+from annotated_transformer.tokenizers import BOS, PAD
+
+EncodedPair = tuple[
+    list[int], list[int]
+]  # source and target ids, each with its end token
+
+
+@dataclass
+class Batch:
+    """Padded ids: src (batch, src) ends with the end token, tgt has start and end."""
+
+    src: Int[Tensor, "batch src"]
+    tgt: Int[Tensor, "batch tgt"]
+
+    @property
+    def tgt_in(self) -> Int[Tensor, "batch label"]:
+        """What the decoder reads: all but the last token (teacher forcing)."""
+        return self.tgt[:, :-1]
+
+    @property
+    def labels(self) -> Int[Tensor, "batch label"]:
+        """What it must predict at the same places: all but the first (§3.1)."""
+        return self.tgt[:, 1:]
+
+    @property
+    def n_tokens(self) -> int:
+        """Labels that are not padding: what the loss is averaged over."""
+        return int((self.labels != PAD).sum())
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        return Batch(self.src.to(device), self.tgt.to(device))
+
+
+def collate(pairs: Sequence[EncodedPair]) -> Batch:
+    """Pad to the longest sentence of this batch, and no further."""
+    src = [torch.tensor(src) for src, _ in pairs]
+    tgt = [torch.tensor([BOS, *tgt]) for _, tgt in pairs]
+    return Batch(
+        pad_sequence(src, batch_first=True, padding_value=PAD),
+        pad_sequence(tgt, batch_first=True, padding_value=PAD),
+    )
+
+
+def token_batches(
+    pairs: Sequence[EncodedPair],
+    max_tokens: int,
+    *,
+    generator: torch.Generator | None = None,
+) -> list[list[EncodedPair]]:
+    """Group pairs of similar length, about `max_tokens` to a batch (§5.1).
+
+    The budget counts padded source or target tokens, whichever are more: a batch takes
+    about the same memory and time whatever its lengths. With a generator the order is
+    random: pairs of one length mix among themselves, and batches among each other.
+    Raises InputError for a pair that is alone too long for the budget.
+    """
+    if not pairs:
+        raise InputError("there are no sentence pairs to batch")
+    order = list(range(len(pairs)))
+    if generator is not None:
+        order = torch.randperm(len(pairs), generator=generator).tolist()
+    order.sort(
+        key=lambda i: (len(pairs[i][1]), len(pairs[i][0]))
+    )  # stable: ties stay mixed
+    batches: list[list[EncodedPair]] = [[]]
+    longest = 0
+    for i in order:
+        length = max(map(len, pairs[i]))
+        if length > max_tokens:
+            raise InputError(
+                f"a sentence of {length} tokens exceeds the budget of {max_tokens}: "
+                "raise the budget or drop the sentence"
+            )
+        longest = max(longest, length)
+        if batches[-1] and longest * (len(batches[-1]) + 1) > max_tokens:
+            batches.append([])
+            longest = length
+        batches[-1].append(pairs[i])
+    if generator is not None:
+        batches = [
+            batches[i]
+            for i in torch.randperm(len(batches), generator=generator).tolist()
+        ]
+    return batches
+
+
+def epochs(
+    pairs: Sequence[EncodedPair], max_tokens: int, *, seed: int, first_step: int = 0
+) -> Iterator[tuple[int, list[EncodedPair]]]:
+    """Endless (epoch, batch), in an order that depends on the seed alone.
+
+    `first_step` skips as many batches, so that a resumed run sees what comes next.
+    """
+    epoch = 0
+    while True:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        batches = token_batches(pairs, max_tokens, generator=generator)
+        for batch in batches[first_step:]:
+            yield epoch, batch
+        first_step = max(0, first_step - len(batches))
+        epoch += 1

@@ -1,0 +1,157 @@
+"""Checkpoints: safetensors and JSON, whole or not at all; their averages (§6.1)."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import Tensor, nn
+
+from annotated_transformer.errors import InputError
+
+WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+@contextmanager
+def whole_or_nothing(path: Path) -> Iterator[Path]:
+    """Yield a temporary place to write to, renamed to `path` when all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON object, whole or not at all."""
+    with whole_or_nothing(path) as temporary:
+        temporary.write_text(
+            json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8"
+        )
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON object. Raises InputError if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} is missing: is {path.parent} the folder of a run?"
+        ) from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}): restore it or train again"
+        ) from None
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn whatever is wrong with a weights file into one clear line."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} is missing: is {path.parent} the folder of a run?"
+        ) from None
+    except SafetensorError as error:
+        raise InputError(
+            f"{path} is not a whole safetensors file ({error}): "
+            "it is damaged, or another format; pickled checkpoints are never read"
+        ) from None
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path} does not fit the model's settings: {reason}"
+        ) from None
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write a model's weights, a shared matrix once."""
+    with whole_or_nothing(path) as temporary:
+        write_tensors(temporary, lambda: save_model(model, str(temporary)))
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Read weights into a model of the same sizes. Raises InputError if they differ."""
+    with readable(path):
+        load_model(model, path)
+
+
+def write_tensors(path: Path, write: Any) -> None:
+    """Run a safetensors writer; a full disk is an OSError, as from any other file."""
+    try:
+        write()
+    except SafetensorError as error:
+        raise OSError(f"{path.parent}: {error}") from None
+
+
+def save_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+) -> None:
+    """Write all that a run needs to go on: weights, optimizer, and where it stood."""
+    tensors = {
+        f"{index}.{name}": value
+        for index, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+    with whole_or_nothing(folder) as temporary:
+        temporary.mkdir()
+        save_weights(temporary / WEIGHTS, model)
+        write_tensors(temporary, lambda: save_file(tensors, temporary / OPTIMIZER))
+        write_json(temporary / STATE, state)
+
+
+def load_checkpoint(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """Read weights and optimizer back in place, and return where the run stood."""
+    load_weights(folder / WEIGHTS, model)
+    with readable(folder / OPTIMIZER):
+        tensors = load_file(folder / OPTIMIZER)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            index, name = key.split(".", 1)
+            moments.setdefault(int(index), {})[name] = tensor
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    return read_json(folder / STATE)
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted((run / "checkpoints").glob("step-*"))
+
+
+def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of several weight files, number by number (§6.1)."""
+    if not paths:
+        raise InputError("there are no checkpoints to average")
+    total: dict[str, Tensor] = {}
+    for path in paths:
+        with readable(path):
+            weights = load_file(path)
+        sizes = {name: tensor.shape for name, tensor in weights.items()}
+        if total and sizes != {name: tensor.shape for name, tensor in total.items()}:
+            raise InputError(
+                f"{path} and {paths[0]} come from models of different sizes"
+            )
+        for name, tensor in weights.items():
+            total[name] = total.get(name, 0) + tensor.double() / len(paths)
+    return {name: tensor.float() for name, tensor in total.items()}

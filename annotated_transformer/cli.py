@@ -1,0 +1,394 @@
+"""The command line: `annotated-transformer train | translate | evaluate | ...`."""
+
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from annotated_transformer import checkpoints, corpora, runs
+from annotated_transformer.decoding import beam_search, greedy_search, sample
+from annotated_transformer.errors import InputError
+from annotated_transformer.scores import corpus_scores
+from annotated_transformer.training import read_history
+from annotated_transformer.transformer import parameter_count
+from annotated_transformer.translator import Translator
+
+app = typer.Typer(
+    help="Train, use and score the Transformer of “Attention Is All You Need”.\n\n"
+    "Begin with [bold]train --corpus grammar[/bold], then "
+    '[bold]translate "Ein kleiner Hund schläft im Garten."[/bold]',
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with Multi30k's files, read without a network.",
+        envvar=corpora.DATA_VARIABLE,
+    ),
+]
+Model = Annotated[
+    Path | None,
+    typer.Option(help="Folder of a trained model. [default: the newest in ./runs]"),
+]
+Corpus = Annotated[
+    str,
+    typer.Option(
+        help="grammar (built in), multi30k (real; downloaded once), your own file of "
+        "lines source-tab-target, or two files as source.txt,target.txt."
+    ),
+]
+BeamSize = Annotated[
+    int, typer.Option(min=1, help="Hypotheses kept at each step; 1 is greedy.")
+]
+Alpha = Annotated[
+    float, typer.Option(min=0.0, help="Length penalty of beam search (§6.1).")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout.")
+]
+SHAPE, SCHEDULE, RUN = "Model", "Training", "Run"
+
+
+def changed(settings: Any, **options: Any) -> Any:
+    """The settings with those options that were given."""
+    return replace(settings, **{k: v for k, v in options.items() if v is not None})
+
+
+@app.command()
+def train(
+    corpus: Corpus = "grammar",
+    run: Annotated[
+        Path | None, typer.Option(help="Folder to write. [default: runs/CORPUS]")
+    ] = None,
+    data_dir: DataDir = None,
+    resume: Annotated[
+        bool, typer.Option(help="Go on with a run that was stopped.")
+    ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="[default: one per GPU, or per core up to 4]"),
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option(help="Also log for TensorBoard.")
+    ] = False,
+    as_json: AsJson = False,
+    size: Annotated[
+        int | None, typer.Option(help="Pairs of the grammar to train on.")
+    ] = None,
+    vocab_size: Annotated[
+        int | None, typer.Option(help="Subwords to learn; 0 takes whole words.")
+    ] = None,
+    d_model: Annotated[int | None, typer.Option(rich_help_panel=SHAPE)] = None,
+    d_ff: Annotated[int | None, typer.Option(rich_help_panel=SHAPE)] = None,
+    n_heads: Annotated[int | None, typer.Option(rich_help_panel=SHAPE)] = None,
+    n_layers: Annotated[int | None, typer.Option(rich_help_panel=SHAPE)] = None,
+    dropout: Annotated[float | None, typer.Option(rich_help_panel=SHAPE)] = None,
+    norm: Annotated[
+        str | None, typer.Option(rich_help_panel=SHAPE, help="post (§3.1) or pre.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(rich_help_panel=SCHEDULE)] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option(rich_help_panel=SCHEDULE, help="Tokens of one update.")
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(rich_help_panel=SCHEDULE, help="Pieces of one update.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=SCHEDULE,
+            help="Peak of a cosine; 0 is the paper's Eq. 3 instead.",
+        ),
+    ] = None,
+    warmup: Annotated[int | None, typer.Option(rich_help_panel=SCHEDULE)] = None,
+    smoothing: Annotated[float | None, typer.Option(rich_help_panel=SCHEDULE)] = None,
+    validate_every: Annotated[
+        int | None, typer.Option(rich_help_panel=SCHEDULE)
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=SCHEDULE,
+            help="Stop after so many validations without a gain.",
+        ),
+    ] = None,
+    keep: Annotated[
+        int | None, typer.Option(rich_help_panel=SCHEDULE, help="Checkpoints to keep.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(rich_help_panel=SCHEDULE)] = None,
+) -> None:
+    """Train a model. Each corpus has its recipe; the options change it.
+
+    The folder of the run holds the best weights, the tokenizer, the settings,
+    history.jsonl (one line for each validation), its picture curve.png, and the last
+    checkpoints. Stop it at any time, with Ctrl-C or a power cut: the same command with
+    --resume ends exactly as if nothing had happened.
+
+    Examples:
+
+      annotated-transformer train --corpus grammar
+
+      annotated-transformer train --corpus multi30k --run runs/mine --dropout 0.3
+    """
+    recipe = runs.recipe_for(corpus)
+    recipe = changed(
+        recipe,
+        size=size,
+        vocab_size=vocab_size,
+        model=changed(
+            recipe.model,
+            d_model=d_model,
+            d_ff=d_ff,
+            n_heads=n_heads,
+            n_layers=n_layers,
+            dropout=dropout,
+            norm=norm,
+        ),
+        training=changed(
+            recipe.training,
+            steps=steps,
+            batch_tokens=batch_tokens,
+            accumulate=accumulate,
+            learning_rate=learning_rate,
+            warmup=warmup,
+            smoothing=smoothing,
+            validate_every=validate_every,
+            patience=patience,
+            keep=keep,
+            seed=seed,
+        ),
+    )
+    if learning_rate == 0:
+        recipe = replace(recipe, training=replace(recipe.training, learning_rate=None))
+    folder = run or Path("runs") / (corpus if corpus in runs.RECIPES else "own")
+    if os.environ.get("RANK", "0") == "0":
+        runs.prepare(folder, recipe, data_dir=data_dir, resume=resume)
+    runs.launch(
+        folder,
+        data_dir=data_dir,
+        resume=resume,
+        tensorboard=tensorboard,
+        processes=processes or runs.default_processes(),
+    )
+    if os.environ.get("RANK", "0") == "0":
+        history = read_history(folder)
+        draw_curve(folder / "curve.png", history)
+        best = max(history, key=lambda row: row[recipe.metric])
+        report({"run": str(folder), **best}, as_json)
+
+
+@app.command()
+def translate(
+    sentences: Annotated[
+        list[str] | None,
+        typer.Argument(help="German sentences. [default: lines of stdin]"),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="A text file, one sentence a line.", dir_okay=False),
+    ] = None,
+    model: Model = None,
+    beam_size: BeamSize = 4,
+    alpha: Alpha = 0.6,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="Sample instead of searching, at this temperature."),
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Sample from the k likeliest.")
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Sample from the likeliest p.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Translate sentences, a file, or standard input, line by line.
+
+    Examples:
+
+      annotated-transformer translate "Ein kleiner Hund schläft im Garten."
+
+      annotated-transformer translate --file german.txt > english.txt
+
+      echo "Eine Frau liest." | annotated-transformer translate --temperature 0.8
+    """
+    if sentences and file:
+        raise InputError("give sentences or --file, not both")
+    if sentences:
+        texts = list(sentences)
+    elif file:
+        texts = corpora.read_lines(file)
+    else:
+        texts = corpora.decode_lines(sys.stdin.buffer.read(), "standard input")
+    search: Any = partial(beam_search, beam_size=beam_size, alpha=alpha)
+    if beam_size == 1:
+        search = greedy_search
+    if (temperature, top_k, top_p) != (None, None, None):
+        search = partial(
+            sample,
+            temperature=1.0 if temperature is None else temperature,
+            top_k=top_k,
+            top_p=top_p,
+            generator=torch.Generator().manual_seed(seed),
+        )
+    translations = load(model).translate(texts, search=search)
+    if as_json:
+        pairs = [
+            {"source": s, "translation": t}
+            for s, t in zip(texts, translations, strict=True)
+        ]
+        print(json.dumps({"translations": pairs}, ensure_ascii=False))
+    else:
+        for translation in translations:
+            print(translation)
+
+
+@app.command()
+def evaluate(
+    corpus: Corpus = "grammar",
+    split: Annotated[
+        str,
+        typer.Option(
+            help="train, validation, test; Multi30k's test is test_2016_flickr."
+        ),
+    ] = "validation",
+    data_dir: DataDir = None,
+    model: Model = None,
+    beam_size: BeamSize = 4,
+    alpha: Alpha = 0.6,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Score only the first pairs.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Translate a split of a corpus and score it: BLEU, chrF, exact match.
+
+    BLEU is sacreBLEU's, cased and detokenized; its signature says exactly how.
+
+    Example:
+
+      annotated-transformer evaluate --corpus multi30k --split test_2016_flickr
+    """
+    splits = corpora.load_corpus(corpus, data_dir=data_dir)
+    if split not in splits:
+        raise InputError(f"{corpus} has no split {split!r}: choose {', '.join(splits)}")
+    pairs = splits[split][:limit]
+    search = partial(beam_search, beam_size=beam_size, alpha=alpha)
+    translator = load(model)
+    hypotheses = translator.translate(
+        [source for source, _ in pairs],
+        search=greedy_search if beam_size == 1 else search,
+    )
+    scores = corpus_scores(hypotheses, [target for _, target in pairs])
+    report(
+        {
+            "corpus": corpus,
+            "split": split,
+            "sentences": len(pairs),
+            "beam_size": beam_size,
+        }
+        | asdict(scores),
+        as_json,
+    )
+
+
+@app.command()
+def average(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    last: Annotated[int, typer.Option(help="How many checkpoints, from the end.")] = 5,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write. [default: RUN-average]")
+    ] = None,
+) -> None:
+    """Average a run's last checkpoints (§6.1) into a new model folder."""
+    output = output or run.with_name(run.name + "-average")
+    chosen = runs.average_run(run, last, output)
+    print(f"{output}: mean of {', '.join(path.name for path in chosen)}")
+
+
+@app.command()
+def download(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write. [default: the platform's cache]"),
+    ] = None,
+) -> None:
+    """Download Multi30k (29,000 German-English captions), checked by SHA-256."""
+    print(corpora.download_multi30k(data_dir))
+
+
+@app.command()
+def info(model: Model = None, as_json: AsJson = False) -> None:
+    """Say what is installed and what a model folder holds."""
+    facts: dict[str, Any] = {
+        "annotated_transformer": version("annotated-transformer"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+    }
+    try:
+        folder = model or runs.newest_run()
+    except InputError:
+        facts["model"] = None
+    else:
+        config = Translator.load(folder).model.config
+        facts |= {
+            "model": str(folder),
+            "parameters": parameter_count(config),
+            **asdict(config),
+        }
+    report(facts, as_json)
+
+
+def draw_curve(path: Path, history: list[dict[str, Any]]) -> None:
+    """Draw the loss and the BLEU of a run, as chapter 14 shows them."""
+    from annotated_transformer.plots import history_curves, use_style
+
+    use_style()
+    with checkpoints.whole_or_nothing(path) as temporary:
+        history_curves(history).savefig(temporary, format="png")
+
+
+def load(model: Path | None) -> Translator:
+    """The model asked for, or the newest run."""
+    return Translator.load(model or runs.newest_run())
+
+
+def report(facts: dict[str, Any], as_json: bool) -> None:
+    """Print facts on stdout, as one JSON object or a line each."""
+    if as_json:
+        print(json.dumps(facts, ensure_ascii=False))
+        return
+    for key, value in facts.items():
+        print(
+            f"{key:>24}  {value:,.4g}"
+            if isinstance(value, float)
+            else f"{key:>24}  {value}"
+        )
+
+
+def main() -> None:
+    """Run the command line: 0 if all went well, 2 and one line on stderr if not."""
+    try:
+        app()
+    except (InputError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

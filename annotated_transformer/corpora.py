@@ -1,0 +1,254 @@
+"""Sentence pairs: the built-in grammar, Multi30k, and the reader's own files."""
+
+import codecs
+import gzip
+import hashlib
+import os
+import random
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from annotated_transformer.errors import InputError
+from annotated_transformer.grammar import Pair, grammar_corpus
+
+DATA_VARIABLE = "ANNOTATED_TRANSFORMER_DATA"  # the folder of whoever has no network
+COMMIT = "a3d2e0d26b56f3846f66a952536ffed4e401d05a"
+BASE_URL = (
+    f"https://raw.githubusercontent.com/multi30k/dataset/{COMMIT}/data/task1/raw/"
+)
+SPLITS = {  # split: name of its files, number of pairs
+    "train": ("train", 29_000),
+    "validation": ("val", 1_014),
+    "test_2016_flickr": ("test_2016_flickr", 1_000),
+}
+SHA256 = {
+    "train.de.gz": "726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6",
+    "train.en.gz": "d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f",
+    "val.de.gz": "f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a",
+    "val.en.gz": "14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28",
+    "test_2016_flickr.de.gz": (
+        "9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8"
+    ),
+    "test_2016_flickr.en.gz": (
+        "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9"
+    ),
+}
+
+
+def multi30k(data_dir: str | Path | None = None) -> dict[str, list[Pair]]:
+    """Multi30k, German and English image captions, by split.
+
+    Read from `data_dir`, else from the folder named by ANNOTATED_TRANSFORMER_DATA, else
+    downloaded once and cached.
+    """
+    folder = _data_folder(data_dir) or download_multi30k()
+    corpus = {}
+    for split, (name, n_pairs) in SPLITS.items():
+        german = _checked_file(folder, f"{name}.de.gz")
+        english = _checked_file(folder, f"{name}.en.gz")
+        corpus[split] = pairs = parallel_text(german, english)
+        if len(pairs) != n_pairs:  # an unpacked file has no other check
+            raise InputError(
+                f"{german} has {len(pairs):,} pairs instead of {n_pairs:,}: "
+                "copy it again"
+            )
+    return corpus
+
+
+def download_multi30k(data_dir: str | Path | None = None) -> Path:
+    """Download what is missing of Multi30k, and return the folder that now holds it.
+
+    Each file is checked before it gets its name: a broken download leaves nothing.
+    """
+    import pooch
+    from requests.exceptions import RequestException
+
+    # Its notes name this machine's folders, which notebooks would store.
+    pooch.get_logger().setLevel("WARNING")
+    cache = pooch.os_cache("annotated-transformer") / "multi30k"
+    folder = _data_folder(data_dir) or cache
+    files = pooch.create(folder, BASE_URL, registry=SHA256)
+    for name in SHA256:
+        try:
+            files.fetch(name)
+        except RequestException as error:
+            raise InputError(
+                f"cannot download {BASE_URL}{name} ({type(error).__name__}). Without "
+                f"a network, copy {', '.join(SHA256)} into a folder, and name it in "
+                f"{DATA_VARIABLE} or as data_dir"
+            ) from error
+        except ValueError as error:  # a wrong checksum
+            message = re.sub(r"\b([0-9a-f]{8})[0-9a-f]{56}\b", r"\1...", str(error))
+            raise InputError(f"{message} Try again later.") from error
+    return folder
+
+
+def parallel_text(source: str | Path, target: str | Path) -> list[Pair]:
+    """Pairs from two UTF-8 text files, plain or .gz, one sentence a line in both.
+
+    White space around a sentence and lines that are blank in both files are dropped.
+    """
+    lines, other_lines = read_lines(Path(source)), read_lines(Path(target))
+    if len(lines) != len(other_lines):
+        raise InputError(
+            f"{source} has {len(lines):,} lines, {target} has {len(other_lines):,}: "
+            "line n of one must translate line n of the other"
+        )
+    pairs = zip(lines, other_lines, strict=True)
+    return _without_blanks(pairs, f"{source} and {target}")
+
+
+def parallel_tsv(path: str | Path) -> list[Pair]:
+    """Pairs from one UTF-8 text file, plain or .gz, with "source tab target" lines."""
+    pairs = []
+    for number, line in enumerate(read_lines(Path(path)), 1):
+        source, *targets = line.split("\t") if line.strip() else ("", "")
+        if len(targets) != 1:
+            raise InputError(
+                f"{path}, line {number} has {len(targets)} tabs: it needs exactly 1, "
+                "between source and target"
+            )
+        pairs.append((source, targets[0]))
+    return _without_blanks(pairs, str(path))
+
+
+def split_corpus(
+    pairs: Sequence[Pair],
+    *,
+    validation: float = 0.05,
+    test: float = 0.05,
+    seed: int = 0,
+) -> dict[str, list[Pair]]:
+    """Deal pairs into train, validation and test, by shares of the distinct sources.
+
+    All pairs with the same source go to one split, so no test sentence was trained on.
+    """
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(pair[0], []).append(pair)
+    sources = list(groups)
+    random.Random(seed).shuffle(sources)
+    n_validation = max(1, round(validation * len(sources)))
+    held_out = n_validation + max(1, round(test * len(sources)))
+    if held_out >= len(sources):
+        raise InputError(
+            f"{len(sources)} different source sentences leave none to train on after "
+            f"{held_out} for validation and test: more sentences are needed"
+        )
+
+    def part(chosen: list[str]) -> list[Pair]:
+        return [pair for source in chosen for pair in groups[source]]
+
+    return {
+        "train": part(sources[held_out:]),
+        "validation": part(sources[:n_validation]),
+        "test": part(sources[n_validation:held_out]),
+    }
+
+
+def load_corpus(
+    name: str, *, data_dir: str | Path | None = None, size: int = 20_000, seed: int = 0
+) -> dict[str, list[Pair]]:
+    """A corpus by splits: "grammar", "multi30k", or files, "pairs.tsv" or "a.de,b.en".
+
+    `data_dir` is for Multi30k alone, `size` for the grammar alone.
+    """
+    if name == "grammar":
+        return grammar_corpus(size=size, seed=seed)
+    if name == "multi30k":
+        return multi30k(data_dir)
+    if Path(name).is_file():
+        return split_corpus(parallel_tsv(name), seed=seed)
+    if name.count(",") == 1:
+        return split_corpus(parallel_text(*name.split(",")), seed=seed)
+    raise InputError(
+        f"there is no corpus {name!r}: choose grammar, multi30k, a file of lines "
+        "source-tab-target, or two files as source.txt,target.txt"
+    )
+
+
+def _data_folder(data_dir: str | Path | None) -> Path | None:
+    """The folder that the caller or the environment names, if any."""
+    named = data_dir or os.environ.get(DATA_VARIABLE)
+    if not named:
+        return None
+    inner = Path(named) / "multi30k"
+    return inner if inner.is_dir() else Path(named)
+
+
+def _checked_file(folder: Path, name: str) -> Path:
+    """A file of Multi30k, packed and of the right checksum, or else unpacked."""
+    packed, plain = folder / name, folder / name.removesuffix(".gz")
+    if packed.is_file():
+        found = hashlib.sha256(packed.read_bytes()).hexdigest()
+        if found != SHA256[name]:
+            raise InputError(
+                f"{packed} has SHA-256 {found[:8]}..., expected {SHA256[name][:8]}...: "
+                f"delete it and copy it again from {BASE_URL}{name}"
+            )
+        return packed
+    if plain.is_file():
+        return plain
+    raise InputError(
+        f"{packed} is missing: run `annotated-transformer download`, or copy it there "
+        f"from {BASE_URL}{name}"
+    )
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, cut at line feeds alone, not at other breaks."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}") from None
+    if path.suffix == ".gz":
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, OSError, zlib.error) as error:
+            raise InputError(
+                f"{path} is not a whole gzip file ({error}): copy it again"
+            ) from None
+    return decode_lines(data, str(path))
+
+
+def decode_lines(data: bytes, place: str) -> list[str]:
+    """The lines of UTF-8 text; `place` says in errors where it came from."""
+    lines = data.removeprefix(codecs.BOM_UTF8).split(b"\n")
+    if not lines[-1]:
+        lines.pop()  # what follows the last line feed is no line
+    lines = [line.removesuffix(b"\r") for line in lines]
+    return [_decode(line, f"{place}, line {n}") for n, line in enumerate(lines, 1)]
+
+
+def _decode(line: bytes, place: str) -> str:
+    """Strict UTF-8 without NUL, which is nearly always a file in another encoding."""
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{place}, byte {error.start + 1} (0x{line[error.start]:02x}) "
+            "is not UTF-8: save the file as UTF-8"
+        ) from None
+    if "\0" in text:
+        raise InputError(f"{place} holds a NUL character: save the file as UTF-8 text")
+    return text
+
+
+def _without_blanks(lines: Iterable[Pair], place: str) -> list[Pair]:
+    """The pairs with text; half a pair often means that two files have shifted."""
+    pairs = []
+    for number, (source, target) in enumerate(lines, 1):
+        pair = source.strip(), target.strip()
+        if all(pair):
+            pairs.append(pair)
+        elif any(pair):
+            side = "target" if pair[0] else "source"
+            raise InputError(
+                f"{place}, line {number}: only the {side} is blank: complete the pair, "
+                "or see whether the lines have shifted"
+            )
+    if not pairs:
+        raise InputError(f"{place}: there are no sentence pairs")
+    return pairs

@@ -1,0 +1,142 @@
+"""The other layers: feed-forward, embeddings, positions, norms, residuals (§3)."""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from annotated_transformer.errors import InputError
+
+
+class FeedForward(nn.Module):
+    """Widen, apply max(0, x), narrow again, at each position alone (§3.3, Eq. 2)."""
+
+    def __init__(self, d_model: int, d_ff: int, *, activation: str = "relu"):
+        super().__init__()
+        self.widen = nn.Linear(d_model, d_ff)
+        self.narrow = nn.Linear(d_ff, d_model)
+        self.activation: Callable[[Tensor], Tensor] = getattr(F, activation)
+
+    def forward(
+        self, x: Float[Tensor, "batch length d_model"]
+    ) -> Float[Tensor, "batch length d_model"]:
+        """Two linear maps with an activation between, the same at every position."""
+        return self.narrow(self.activation(self.widen(x)))
+
+
+class Embeddings(nn.Module):
+    """Look up each token's vector, scaled by sqrt(d_model) (§3.4)."""
+
+    def __init__(self, vocab_size: int, d_model: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocab_size, d_model))
+        self.scale = math.sqrt(d_model)
+
+    def forward(
+        self, ids: Int[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch length d_model"]:
+        """The matrix is small because it is also the output layer: scale it up here."""
+        return F.embedding(ids, self.weight) * self.scale
+
+
+def sinusoids(length: int, d_model: int) -> Float[Tensor, "length d_model"]:
+    """Sines in the even columns, cosines in the odd ones, ever slower (§3.5)."""
+    position = torch.arange(length, dtype=torch.float64)[:, None]
+    column = torch.arange(0, d_model, 2, dtype=torch.float64)
+    angle = position / 10_000 ** (column / d_model)  # (length, d_model / 2)
+    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1).float()
+
+
+class SinusoidalPositions(nn.Module):
+    """Add a fixed wave pattern that tells positions apart (§3.5), at any length."""
+
+    def __init__(self, max_length: int, d_model: int):
+        super().__init__()
+        self.register_buffer("table", sinusoids(max_length, d_model), persistent=False)
+        self.table: Tensor
+
+    def forward(
+        self, x: Float[Tensor, "batch length d_model"], start: int = 0
+    ) -> Float[Tensor, "batch length d_model"]:
+        """Add the rows from `start` on; the table grows when x is longer than it."""
+        end = start + x.size(1)
+        if end > len(self.table):
+            self.table = sinusoids(2 * end, x.size(-1)).to(self.table)
+        return x + self.table[start:end]
+
+
+class LearnedPositions(nn.Module):
+    """Add a learned vector for each position (Table 3, row E), up to a last one."""
+
+    def __init__(self, max_length: int, d_model: int):
+        super().__init__()
+        self.table = nn.Parameter(torch.empty(max_length, d_model))
+
+    def forward(
+        self, x: Float[Tensor, "batch length d_model"], start: int = 0
+    ) -> Float[Tensor, "batch length d_model"]:
+        """Add the rows from `start` on. Raises InputError past the end of the table."""
+        end = start + x.size(1)
+        if end > len(self.table):
+            raise InputError(
+                f"{end} positions asked for, {len(self.table)} learned: "
+                "use shorter input, or a model with sinusoidal positions"
+            )
+        return x + self.table[start:end]
+
+
+def layer_norm(
+    x: Float[Tensor, "*batch d_model"],
+    gain: Float[Tensor, " d_model"],
+    bias: Float[Tensor, " d_model"],
+    *,
+    eps: float = 1e-5,
+) -> Float[Tensor, "*batch d_model"]:
+    """Give each position mean 0 and variance 1, then a learned scale and shift (§3.1).
+
+    The variance divides by d_model (not d_model - 1), and eps stands inside the root,
+    as in Ba et al. 2016 and `nn.LayerNorm`, the fused form that the model runs.
+    """
+    mean = x.mean(-1, keepdim=True)
+    variance = x.var(-1, correction=0, keepdim=True)
+    return gain * (x - mean) / torch.sqrt(variance + eps) + bias
+
+
+class PostNorm(nn.Module):
+    """LayerNorm(x + Sublayer(x)), as printed (§3.1); dropout as in §5.4."""
+
+    def __init__(self, d_model: int, dropout: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch length d_model"],
+        sublayer: Callable[[Tensor], Tensor],
+    ) -> Float[Tensor, "batch length d_model"]:
+        """Add first, then normalize."""
+        return self.norm(x + self.dropout(sublayer(x)))
+
+
+class PreNorm(nn.Module):
+    """x + Sublayer(LayerNorm(x)): departs from §3.1, and trains without a long warmup.
+
+    The sum itself is never normalized, so a stack of these ends in one more LayerNorm.
+    """
+
+    def __init__(self, d_model: int, dropout: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch length d_model"],
+        sublayer: Callable[[Tensor], Tensor],
+    ) -> Float[Tensor, "batch length d_model"]:
+        """Normalize first; the road past the sub-layer stays free."""
+        return x + self.dropout(sublayer(self.norm(x)))

@@ -1,0 +1,263 @@
+"""From text to ids and back: one vocabulary of subwords, or two of words (§5.1).
+
+A vocabulary is trained on the training split alone: one that has seen the test split
+knows words that a translator would meet there for the first time.
+"""
+
+import io
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from annotated_transformer.checkpoints import read_json, whole_or_nothing, write_json
+from annotated_transformer.corpora import Pair
+from annotated_transformer.errors import InputError
+
+PAD, BOS, EOS, UNK = range(4)
+SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")  # in the order of their ids
+SUBWORD_FILE, WORD_FILE = "tokenizer.model", "tokenizer.json"
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What a translator asks of a tokenizer.
+
+    Encoded sentences end with EOS and have no BOS. Decoding stops at the first EOS.
+    `shared`: source and target ids mean the same, so that one embedding can serve both.
+    """
+
+    shared: bool
+    source_vocab_size: int
+    target_vocab_size: int
+
+    def encode_source(self, text: str) -> list[int]: ...
+    def encode_target(self, text: str) -> list[int]: ...
+    def decode(self, ids: Iterable[int]) -> str: ...
+    def source_pieces(self, ids: Iterable[int]) -> list[str]: ...
+    def target_pieces(self, ids: Iterable[int]) -> list[str]: ...
+    def save(self, folder: Path) -> None: ...
+
+
+def normalize(text: str) -> str:
+    """Compose accents (NFC) and make each run of white space one space.
+
+    This is all that encoding and decoding a known text may change.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"character {error.start + 1} is a lone surrogate, which is no text: "
+            "was it read with the wrong encoding?"
+        ) from None
+    # SentencePiece writes a space as U+2581, so that character cannot mean itself.
+    text = unicodedata.normalize("NFC", text.replace("\u2581", " "))
+    return " ".join(text.split())
+
+
+class SubwordTokenizer:
+    """Byte-pair encoding by SentencePiece, one vocabulary for both languages (§5.1)."""
+
+    shared = True
+
+    def __init__(self, model: bytes):
+        from sentencepiece import SentencePieceProcessor
+
+        bad_model = InputError(
+            "the SentencePiece model is damaged, or was trained with other settings: "
+            "copy it again, or train a new one"
+        )
+        # Half a file, even an empty one, can load. A whole one ends in its normalizer.
+        if b"identity" not in model[-24:]:
+            raise bad_model
+        try:
+            self._model = SentencePieceProcessor(model_proto=model)
+        except RuntimeError:
+            raise bad_model from None
+        special = ("pad", "bos", "eos", "unk")
+        if [getattr(self._model, f"{x}_id")() for x in special] != [PAD, BOS, EOS, UNK]:
+            raise bad_model
+        self.vocab_size = len(self._model)
+        self.source_vocab_size = self.target_vocab_size = self.vocab_size
+
+    @classmethod
+    def train(
+        cls, pairs: Iterable[Pair], *, vocab_size: int = 4_000
+    ) -> "SubwordTokenizer":
+        """Learn the pieces from both sides of the training split.
+
+        A text too small for `vocab_size` pieces gives as many as it has.
+        """
+        from sentencepiece import SentencePieceTrainer
+
+        sentences = [normalize(text) for pair in pairs for text in pair]
+        characters = set("".join(sentences)) - {" "}
+        if not characters:
+            raise InputError("there is no text to train a tokenizer on")
+        required = len(SPECIALS) + len(characters) + 1  # 1 for the space
+        if vocab_size < required:
+            raise InputError(
+                f"vocab_size ({vocab_size}) must be at least {required} for this text: "
+                f"{len(SPECIALS)} special ids and {required - len(SPECIALS)} characters"
+            )
+        model = io.BytesIO()
+        SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            hard_vocab_limit=False,
+            character_coverage=1.0,
+            normalization_rule_name="identity",  # the default loses characters
+            max_sentence_length=10**7,  # longer ones would be left out in silence
+            pad_id=PAD,
+            bos_id=BOS,
+            eos_id=EOS,
+            unk_id=UNK,
+            num_threads=1,
+            minloglevel=2,
+        )
+        return cls(model.getvalue())
+
+    @classmethod
+    def load(cls, folder: Path) -> "SubwordTokenizer":
+        """Read what `save` wrote. Raises InputError if it is damaged."""
+        path = folder / SUBWORD_FILE
+        try:
+            return cls(path.read_bytes())
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.model`, whole or not at all."""
+        with whole_or_nothing(folder / SUBWORD_FILE) as temporary:
+            temporary.write_bytes(self._model.serialized_model_proto())
+        (folder / WORD_FILE).unlink(missing_ok=True)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text of either language, ending with EOS."""
+        return [*self._model.encode(normalize(text)), EOS]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text up to the first EOS."""
+        return self._model.decode(_content(ids))
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """One label for each id, for axes and tables; U+2581 stands for a space."""
+        return [self._model.id_to_piece(int(i)) for i in ids]
+
+    encode_source = encode_target = encode
+    source_pieces = target_pieces = pieces
+
+
+class WordTokenizer:
+    """spaCy's words, and a torchtext vocabulary for each language.
+
+    Departs from §5.1: there are no subwords here, so a rare word becomes UNK.
+    """
+
+    shared = False
+
+    def __init__(self, source_counts: dict[str, int], target_counts: dict[str, int]):
+        self._source = _vocabulary(source_counts)
+        self._target = _vocabulary(target_counts)
+        self.source_vocab_size = len(self._source)
+        self.target_vocab_size = len(self._target)
+
+    @classmethod
+    def train(cls, pairs: Iterable[Pair], *, min_freq: int = 2) -> "WordTokenizer":
+        """Keep the words that the training split holds at least `min_freq` times."""
+        counts: tuple[Counter[str], Counter[str]] = Counter(), Counter()
+        for source, target in pairs:
+            counts[0].update(_words(source, "de"))
+            counts[1].update(_words(target, "en"))
+        kept = [{w: n for w, n in side.items() if n >= min_freq} for side in counts]
+        for side, words in zip(counts, kept, strict=True):
+            if not words:
+                raise InputError(
+                    f"min_freq ({min_freq}) leaves no word: the most frequent one "
+                    f"occurs {max(side.values(), default=0)} times"
+                )
+        return cls(*kept)
+
+    @classmethod
+    def load(cls, folder: Path) -> "WordTokenizer":
+        """Read what `save` wrote. Raises InputError if it is damaged."""
+        saved = read_json(folder / WORD_FILE)
+        try:
+            return cls({**saved["source"]}, {**saved["target"]})
+        except (KeyError, TypeError):
+            raise InputError(
+                f"{folder / WORD_FILE} holds no counts of words: copy it again"
+            ) from None
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json`, the words and how often each was seen."""
+        sides = {"source": self._source, "target": self._target}
+        counts = {
+            side: {word: vocab.freqs[word] for word in vocab.itos[len(SPECIALS) :]}
+            for side, vocab in sides.items()
+        }
+        write_json(folder / WORD_FILE, counts)
+        (folder / SUBWORD_FILE).unlink(missing_ok=True)
+
+    def encode_source(self, text: str) -> list[int]:
+        """The ids of a German text, ending with EOS."""
+        return [*(self._source[word] for word in _words(text, "de")), EOS]
+
+    def encode_target(self, text: str) -> list[int]:
+        """The ids of an English text, ending with EOS."""
+        return [*(self._target[word] for word in _words(text, "en")), EOS]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The English text up to the first EOS, with a guess where the spaces were."""
+        text = " ".join(self._target.itos[i] for i in _content(ids))
+        text = re.sub(r" (n't\b|'(?:s|re|m|ll|ve|d)\b|[.,;:!?%)\]}])", r"\1", text)
+        text = re.sub(r"([(\[{$]) ", r"\1", text)
+        return re.sub(r"(?<=\w) ([-/]) (?=\w)", r"\1", text)  # blond-haired
+
+    def source_pieces(self, ids: Iterable[int]) -> list[str]:
+        """One German label for each id."""
+        return [self._source.itos[i] for i in ids]
+
+    def target_pieces(self, ids: Iterable[int]) -> list[str]:
+        """One English label for each id."""
+        return [self._target.itos[i] for i in ids]
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """The tokenizer that was saved in a folder, of whichever kind."""
+    folder = Path(folder)
+    if (folder / SUBWORD_FILE).is_file():
+        return SubwordTokenizer.load(folder)
+    if (folder / WORD_FILE).is_file():
+        return WordTokenizer.load(folder)
+    raise InputError(f"{folder} holds neither {SUBWORD_FILE} nor {WORD_FILE}")
+
+
+def _content(ids: Iterable[int]) -> list[int]:
+    """The ids before the first EOS that stand for text."""
+    before_end = takewhile(lambda i: i != EOS, map(int, ids))
+    return [i for i in before_end if i not in (PAD, BOS)]
+
+
+def _words(text: str, language: str) -> list[str]:
+    return [word.text for word in _spacy_tokenizer(language)(normalize(text))]
+
+
+@cache
+def _spacy_tokenizer(language: str) -> Any:
+    import spacy
+
+    return spacy.blank(language).tokenizer  # rules alone: no model to download
+
+
+def _vocabulary(counts: dict[str, int]) -> Any:
+    from torchtext.vocab import Vocab
+
+    return Vocab(Counter(counts), specials=list(SPECIALS))

@@ -1,0 +1,97 @@
+"""A trained model with its tokenizer: text in, text out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from annotated_transformer.batches import collate
+from annotated_transformer.checkpoints import (
+    WEIGHTS,
+    load_weights,
+    read_json,
+    save_weights,
+    write_json,
+)
+from annotated_transformer.config import TransformerConfig
+from annotated_transformer.decoding import beam_search
+from annotated_transformer.errors import InputError
+from annotated_transformer.tokenizers import Tokenizer, load_tokenizer
+from annotated_transformer.transformer import Transformer
+
+SETTINGS = "settings.json"
+BATCH_TOKENS = 4_000  # source tokens decoded at once
+
+
+class Translator:
+    """Translates sentences; lives in a folder of settings, tokenizer and weights."""
+
+    def __init__(self, model: Transformer, tokenizer: Tokenizer):
+        self.model, self.tokenizer = model, tokenizer
+
+    @classmethod
+    def load(cls, folder: Path | str, *, weights: str = WEIGHTS) -> "Translator":
+        """Read a folder that `save` or a training run wrote.
+
+        Raises InputError if it is none, or if its weights and settings disagree.
+        """
+        folder = Path(folder)
+        settings = read_json(folder / SETTINGS)
+        try:
+            config = TransformerConfig(**settings["model"])
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{folder / SETTINGS} holds no model settings: {error}"
+            ) from None
+        model = Transformer(config)
+        load_weights(folder / weights, model)
+        return cls(model.eval(), load_tokenizer(folder))
+
+    def save(self, folder: Path | str, **settings: Any) -> None:
+        """Write settings, tokenizer and weights; more settings may be added by name."""
+        folder = Path(folder)
+        save_weights(folder / WEIGHTS, self.model)
+        self.save_settings(folder, **settings)
+
+    def save_settings(self, folder: Path, **settings: Any) -> None:
+        """Write all but the weights: what a run knows before its first step."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tokenizer.save(folder)
+        write_json(folder / SETTINGS, {"model": asdict(self.model.config), **settings})
+
+    def encode(self, text: str) -> list[int]:
+        """Source ids of one sentence. Raises InputError if it is too long."""
+        ids = self.tokenizer.encode_source(text)
+        longest = self.model.config.max_length
+        if len(ids) > longest:
+            raise InputError(
+                f"a sentence of {len(ids):,} tokens is longer than the {longest:,} "
+                f"that the model reads: split it ({text[:40]!r}...)"
+            )
+        return ids
+
+    def translate(
+        self,
+        sentences: Sequence[str],
+        *,
+        search: Callable[..., list[list[int]]] = beam_search,
+    ) -> list[str]:
+        """Translate each sentence, in batches of similar length.
+
+        `search(model, src)` finds the outputs: `greedy_search`, `beam_search`,
+        `sample`. A blank sentence stays blank. All are checked before the first is
+        translated.
+        """
+        encoded = [self.encode(sentence) for sentence in sentences]
+        results = [""] * len(sentences)
+        order = [i for i in range(len(sentences)) if sentences[i].strip()]
+        order.sort(key=lambda i: len(encoded[i]))
+        device = self.model.tgt_embeddings.weight.device
+        while order:
+            count = max(1, BATCH_TOKENS // len(encoded[order[-1]]))
+            chosen, order = order[-count:], order[:-count]  # longest first
+            src = collate([(encoded[i], []) for i in chosen]).src.to(device)
+            outputs = search(self.model, src)
+            for i, output in zip(chosen, outputs, strict=True):
+                results[i] = self.tokenizer.decode(output)
+        return results
