@@ -53,6 +53,18 @@ def collate(pairs: Sequence[EncodedPair]) -> Batch:
     )
 
 
+def check_lengths(pairs: Sequence[EncodedPair], max_tokens: int) -> None:
+    """Raise InputError if there are no pairs, or one alone exceeds the token budget."""
+    if not pairs:
+        raise InputError("there are no sentence pairs to batch")
+    length = max(len(ids) for pair in pairs for ids in pair)
+    if length > max_tokens:
+        raise InputError(
+            f"a sentence of {length} tokens exceeds the budget of {max_tokens}: "
+            "raise the budget or drop the sentence"
+        )
+
+
 def token_batches(
     pairs: Sequence[EncodedPair],
     max_tokens: int,
@@ -66,8 +78,7 @@ def token_batches(
     random: pairs of one length mix among themselves, and batches among each other.
     Raises InputError for a pair that is alone too long for the budget.
     """
-    if not pairs:
-        raise InputError("there are no sentence pairs to batch")
+    check_lengths(pairs, max_tokens)
     order = list(range(len(pairs)))
     if generator is not None:
         order = torch.randperm(len(pairs), generator=generator).tolist()
@@ -78,11 +89,6 @@ def token_batches(
     longest = 0
     for i in order:
         length = max(map(len, pairs[i]))
-        if length > max_tokens:
-            raise InputError(
-                f"a sentence of {length} tokens exceeds the budget of {max_tokens}: "
-                "raise the budget or drop the sentence"
-            )
         longest = max(longest, length)
         if batches[-1] and longest * (len(batches[-1]) + 1) > max_tokens:
             batches.append([])

@@ -68,39 +68,39 @@ rosa pink: toy load wear
 """
 # Singular, plural, prefix | English | subjects | [preposition case:] objects | reason
 VERB_TABLE = """
-schläft schlafen      | sleeping         | person pet farm |  | müde tired
-spielt spielen        | playing          | person pet      |  |
-läuft laufen          | running          | person pet farm |  |
-tanzt tanzen          | dancing          | person          |  | glücklich happy
-singt singen          | singing          | person          |  | glücklich happy
-lacht lachen          | laughing         | person          |  | glücklich happy
-weint weinen          | crying           | person          |  | traurig sad
-schläft schlafen ein  | falling asleep   | person pet farm |  | müde tired
+schläft schlafen      | sleeping         | person pet farm | | müde tired
+spielt spielen        | playing          | person pet | |
+läuft laufen          | running          | person pet farm | |
+tanzt tanzen          | dancing          | person | | glücklich happy
+singt singen          | singing          | person | | glücklich happy
+lacht lachen          | laughing         | person | | glücklich happy
+weint weinen          | crying           | person | | traurig sad
+schläft schlafen ein  | falling asleep   | person pet farm | | müde tired
 läuft laufen          | running          | person pet farm | way |
-sitzt sitzen          | sitting on       | person          | auf dat: Stuhl Bank Kiste | müde tired
-wartet warten         | waiting for      | person          | auf acc: person |
-spielt spielen        | playing with     | person pet      | mit dat: toy pet |
+sitzt sitzen          | sitting on       | person | auf dat: Stuhl Bank | müde tired
+wartet warten         | waiting for      | person | auf acc: person |
+spielt spielen        | playing with     | person pet | mit dat: toy pet |
 steht stehen          | standing next to | person pet farm | neben dat: seat sight |
-wirft werfen          | throwing         | person          | toy |
-hält halten           | holding          | person          | toy load print fruit |
-trägt tragen          | carrying         | person          | toy load seat |
-trägt tragen          | wearing          | person          | wear |
-isst essen            | eating           | person          | fruit | hungrig hungry
-frisst fressen        | eating           | pet farm        | fruit | hungrig hungry
-trinkt trinken        | drinking         | person          | drink | durstig thirsty
-trinkt trinken        | drinking         | pet farm        | Milch Wasser | durstig thirsty
-kauft kaufen          | buying           | person          | load print fruit wear seat |
-liest lesen           | reading          | person          | print |
-malt malen            | painting         | person          | pet farm sight seat fruit |
-füttert füttern       | feeding          | person          | pet farm |
-jagt jagen            | chasing          | pet             | pet farm |
-beobachtet beobachten | watching         | person pet      | person pet farm |
-repariert reparieren  | repairing        | person          | seat Auto Zaun |
-hebt heben auf        | picking up       | person          | toy load print |
-zieht ziehen an       | putting on       | person          | wear |
-wirft werfen weg      | throwing away    | person          | toy print fruit |
-ruft rufen an         | calling          | person          | person |
-schaut schauen an     | looking at       | person          | pet farm sight print |
+wirft werfen          | throwing         | person | toy |
+hält halten           | holding          | person | toy load print fruit |
+trägt tragen          | carrying         | person | toy load seat |
+trägt tragen          | wearing          | person | wear |
+isst essen            | eating           | person | fruit | hungrig hungry
+frisst fressen        | eating           | pet farm | fruit | hungrig hungry
+trinkt trinken        | drinking         | person | drink | durstig thirsty
+trinkt trinken        | drinking         | pet farm | Milch Wasser | durstig thirsty
+kauft kaufen          | buying           | person | load print fruit wear seat |
+liest lesen           | reading          | person | print |
+malt malen            | painting         | person | pet farm sight seat fruit |
+füttert füttern       | feeding          | person | pet farm |
+jagt jagen            | chasing          | pet | pet farm |
+beobachtet beobachten | watching         | person pet | person pet farm |
+repariert reparieren  | repairing        | person | seat Auto Zaun |
+hebt heben auf        | picking up       | person | toy load print |
+zieht ziehen an       | putting on       | person | wear |
+wirft werfen weg      | throwing away    | person | toy print fruit |
+ruft rufen an         | calling          | person | person |
+schaut schauen an     | looking at       | person | pet farm sight print |
 """
 NUMBERS = [("zwei", "two"), ("drei", "three"), ("vier", "four")]
 TIMES = [("am Morgen", "in the morning"), ("am Abend", "in the evening")]
@@ -124,7 +124,7 @@ WEAK = {"nom": "e e e en", "acc": "en e e en", "dat": "en en en en"}
 # Mixed: "ein" has shown them too, except where it has no ending of its own.
 MIXED = {"nom": "er e es", "acc": "en e es", "dat": "en en en"}
 
-# Subject, verb, middle, separable prefix; in small letters those of the second clause.
+# Front, subject, verb, middle, prefix; in small letters those of the second clause.
 # A German main clause has its verb second and the prefix at the end; any other clause
 # has both at its end, in one word.
 PATTERN_TABLE = """
@@ -208,8 +208,8 @@ def read_verb(line: str) -> Verb:
     forms, english, subjects, objects, reason = line.split("|")
     government, _, objects = objects.rpartition(": ")
     lists = subjects.split(), objects.split(), reason.split()
-    forms = [*forms.split(), ""][:3] + government.split()
-    return Verb(english.strip(), *lists, *forms)
+    singular, plural, prefix = [*forms.split(), ""][:3]
+    return Verb(english.strip(), *lists, singular, plural, prefix, *government.split())
 
 
 NOUNS = read_nouns()
@@ -294,14 +294,13 @@ class Sampler:
             words.append((stem.removesuffix("e") + ending, meaning))
         return Phrase(join(article, *words, (german, english)), noun, is_plural)
 
-    def subject(self, kinds: list[str], but: Noun | None = None) -> Phrase:
-        """Draw a subject; some people are described by what they are dressed in."""
-        phrase = self.phrase(self.noun(kinds, but), "nom")
-        if phrase.noun.kind != "person" or self.chance(0.85):
-            return phrase
-        wear = self.phrase(self.noun(["wear"]), "dat", phrase.is_plural)
-        words = join(phrase.words, ("in", "in"), wear.words)
-        return Phrase(words, phrase.noun, phrase.is_plural)
+    def dress(self, person: Phrase) -> Phrase:
+        """Say of a few people what they are dressed in; two of them are in coats."""
+        if person.noun.kind != "person" or self.chance(0.85):
+            return person
+        wear = self.phrase(self.noun(["wear"]), "dat", person.is_plural)
+        words = join(person.words, ("in", "in"), wear.words)
+        return Phrase(words, person.noun, person.is_plural)
 
     def place(self, case: str) -> Pair:
         """Draw a place: one is there (dative) or goes there (accusative)."""
@@ -342,7 +341,7 @@ class Sampler:
         he = pick(PRONOUN, "nom", subject.noun, subject.is_plural)
         they = "they" if subject.is_plural else subject.noun.pronoun
         be = ("sind", "are") if subject.is_plural else ("ist", "is")
-        return {"s": (he, they), "v": be, "m": tuple(verb.reason)}
+        return {"s": (he, they), "v": be, "m": (verb.reason[0], verb.reason[1])}
 
     def sentence(self) -> Pair | None:
         """Draw a sentence, or None where what was drawn does not go together."""
@@ -351,7 +350,9 @@ class Sampler:
         verb, other = self.random.choices(VERBS, k=2)
         if {verb.english, other.english} & MISFITS.get(pattern, set()):
             return None
-        subject = self.subject(verb.subjects)
+        subject = self.phrase(self.noun(verb.subjects), "nom")
+        if pattern != "relative":  # "a boy in a shirt who laughs": who does?
+            subject = self.dress(subject)
         parts = self.clause(pattern, verb, subject)
         if pattern == "because":
             if not verb.reason:
@@ -359,7 +360,7 @@ class Sampler:
             parts |= self.reason(verb, subject)
         elif pattern not in ("plain", "front"):
             if pattern != "relative":
-                subject = self.subject(other.subjects, subject.noun)
+                subject = self.phrase(self.noun(other.subjects, subject.noun), "nom")
             if verb.english == other.english or subject.noun.kind not in other.subjects:
                 return None
             second = self.clause(pattern, other, subject)
@@ -384,7 +385,8 @@ def grammar_corpus(size: int = 20_000, seed: int = 0) -> dict[str, list[Pair]]:
     held = max(200, min(1000, size // 20))
     wanted = {"train": size, "validation": held, "test": held}
     corpus: dict[str, list[Pair]] = {split: [] for split in wanted}
-    sampler, seen = Sampler(seed), set()
+    sampler = Sampler(seed)
+    seen: set[str] = set()
     while any(len(corpus[split]) < wanted[split] for split in wanted):
         pair = sampler.sentence()
         if pair is None or not seen.isdisjoint(pair):

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from annotated_transformer.batches import (
     Batch,
     EncodedPair,
+    check_lengths,
     collate,
     epochs,
     token_batches,
@@ -43,8 +44,8 @@ class TrainingConfig:
     """How to train. A step is one update; its batch is shared by all processes.
 
     `learning_rate=None` is the schedule of Eq. 3 (§5.3); a number is the peak of
-    a cosine over all steps. `accumulate` cuts a batch into as many pieces, one after the
-    other, for the same update in less memory. `patience` stops after as many
+    a cosine over all steps. `accumulate` cuts a batch into as many pieces, one after
+    the other, for the same update in less memory. `patience` stops after as many
     validations without a better score; None never stops early.
     """
 
@@ -212,6 +213,8 @@ def train(
     epoch, so a run that was killed and resumed ends exactly like one that was not.
     Returns the history: one row for each validation.
     """
+    check_lengths(train_pairs, config.batch_tokens)  # before anything is written
+    check_lengths(validation_pairs, config.batch_tokens)
     group = Processes.join()
     main = group.rank == 0
     device = torch.device(group.device)

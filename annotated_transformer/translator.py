@@ -39,10 +39,8 @@ class Translator:
         settings = read_json(folder / SETTINGS)
         try:
             config = TransformerConfig(**settings["model"])
-        except (KeyError, TypeError) as error:
-            raise InputError(
-                f"{folder / SETTINGS} holds no model settings: {error}"
-            ) from None
+        except (KeyError, TypeError, InputError) as error:
+            raise InputError(f"{folder / SETTINGS} makes no model: {error}") from None
         model = Transformer(config)
         load_weights(folder / weights, model)
         return cls(model.eval(), load_tokenizer(folder))

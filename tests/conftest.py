@@ -10,9 +10,10 @@ from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
 
-# Every call of the package now checks its arguments against its signature; an int will
-# do for a float. This must come before the first import of the package, hence here.
+# Every call of a module with tensors now checks its arguments, shapes too, against its
+# signature; an int will do for a float. This must come before their first import.
+WITH_SHAPES = "attention batches copy_task decoding layers loss masks".split()
 install_import_hook(
-    "annotated_transformer",
+    [f"annotated_transformer.{name}" for name in [*WITH_SHAPES, "transformer"]],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )

@@ -1,0 +1,284 @@
+"""The command line as users meet it: results on stdout, one line for bad input."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from annotated_transformer.grammar import grammar_corpus
+from annotated_transformer.translator import Translator
+
+GERMAN = [german for german, _ in grammar_corpus(300)["test"]]
+
+
+def cli(*arguments, stdin=b"", cwd=None, env=None):
+    return subprocess.run(
+        [sys.executable, "-m", "annotated_transformer.cli", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        timeout=300,
+        cwd=cwd,
+        env=env,
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A grammar model of a few steps: fluent in nothing, but whole."""
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    done = cli(
+        *"train --corpus grammar --size 300 --vocab-size 150 --d-model 16".split(),
+        *"--d-ff 24 --n-heads 2 --n-layers 1 --batch-tokens 500 --steps 30".split(),
+        *"--validate-every 10 --warmup 5 --processes 1 --json --run".split(),
+        run,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    row = json.loads(done.stdout)  # nothing but the object on stdout
+    assert row["run"] == str(run) and row["step"] in (10, 20, 30)
+    return run
+
+
+def refused(done, *words):
+    """Exit code 2, nothing on stdout, and one line on stderr with these words."""
+    line = done.stderr.decode()
+    assert done.returncode == 2, (done.returncode, line)
+    assert done.stdout == b"" and "Traceback" not in line
+    assert len(line.strip().splitlines()) == 1 and line.startswith("Error: ")
+    for word in words:
+        assert word in line, line
+
+
+def test_translations_go_to_stdout_line_by_line(model):
+    by_argument = cli("translate", *GERMAN[:3], "--model", model)
+    assert by_argument.returncode == 0 and by_argument.stderr == b""
+    lines = by_argument.stdout.decode().split("\n")
+    assert len(lines) == 4 and lines[-1] == ""
+    by_stdin = cli("translate", "--model", model, stdin="\n".join(GERMAN[:3]).encode())
+    assert by_stdin.stdout == by_argument.stdout
+    assert lines[:3] == Translator.load(model).translate(GERMAN[:3])
+
+
+def test_a_file_keeps_its_lines_blank_ones_too(model, tmp_path):
+    path = tmp_path / "german.txt"
+    path.write_text(f"{GERMAN[0]}\n\n{GERMAN[1]}\n", "utf-8")
+    lines = (
+        cli("translate", "--file", path, "--model", model).stdout.decode().split("\n")
+    )
+    assert len(lines) == 4 and lines[1] == ""
+
+
+def test_json_is_one_object(model):
+    done = cli("translate", GERMAN[0], "--model", model, "--json", "--beam-size", 1)
+    (pair,) = json.loads(done.stdout)["translations"]
+    assert pair["source"] == GERMAN[0]
+    scores = json.loads(
+        cli("evaluate", "--model", model, "--limit", 20, "--json").stdout
+    )
+    assert {"bleu", "chrf", "exact_match", "signature"} <= scores.keys()
+    assert scores["sentences"] == 20 and "tok:13a" in scores["signature"]
+    assert json.loads(cli("info", "--model", model, "--json").stdout)["d_ff"] == 24
+
+
+def test_the_newest_run_is_the_default(model):
+    folder = model.parent.parent / "elsewhere"
+    (folder / "runs").mkdir(parents=True)
+    (folder / "runs" / "mine").symlink_to(model)
+    done = cli("translate", GERMAN[0], cwd=folder)
+    assert (
+        done.returncode == 0
+        and done.stdout == cli("translate", GERMAN[0], "--model", model).stdout
+    )
+
+
+def test_sampling_follows_its_seed(model):
+    def draw(seed):
+        return cli(
+            "translate",
+            *GERMAN[:3],
+            "--model",
+            model,
+            "--temperature",
+            2,
+            "--seed",
+            seed,
+        )
+
+    assert draw(1).stdout == draw(1).stdout != draw(2).stdout
+
+
+def test_average_writes_a_model_that_translates(model, tmp_path):
+    done = cli("average", model, "--last", 3, "--output", tmp_path / "mean")
+    assert done.returncode == 0 and b"step-00000030" in done.stdout
+    assert cli("translate", GERMAN[0], "--model", tmp_path / "mean").returncode == 0
+    refused(cli("average", model, "--last", 9), "3 checkpoints, not 9")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "Hund",
+        "🐕 schläft 🌳",
+        "كلب ينام في الحديقة",
+        "e\u0301\u200d\u2028x",
+        "?" * 300,
+    ],
+    ids=[
+        "empty",
+        "space",
+        "one token",
+        "emoji",
+        "right to left",
+        "odd unicode",
+        "long word",
+    ],
+)
+def test_any_text_is_translated(model, text):
+    done = cli("translate", text, "--model", model)
+    assert done.returncode == 0 and done.stderr == b""
+    assert done.stdout.decode().count("\n") == 1
+    if not text.strip():
+        assert done.stdout == b"\n"
+
+
+def test_nul_and_broken_utf8_are_named_with_their_line(model, tmp_path):
+    path = tmp_path / "german.txt"
+    path.write_bytes(b"Hund\nK\xfche\n")
+    refused(
+        cli("translate", "--file", path, "--model", model), "line 2", "0xfc", "UTF-8"
+    )
+    refused(cli("translate", "--model", model, stdin=b"ok\nno\xff"), "line 2", "0xff")
+    refused(
+        cli(
+            "translate", b"K\xfche".decode("utf-8", "surrogateescape"), "--model", model
+        )
+    )
+    refused(cli("translate", "--model", model, stdin=b"a\0b"), "line 1", "NUL")
+
+
+def test_ten_thousand_tokens_are_refused_before_anything_is_translated(model):
+    long = "Hund " * 10_000
+    refused(cli("translate", "Hund", long, "--model", model), "1,024", "split it")
+
+
+def test_missing_and_damaged_models_are_named(model, tmp_path):
+    refused(cli("translate", "Hund", cwd=tmp_path), "train --corpus grammar")
+    refused(cli("translate", "Hund", "--model", tmp_path), "settings.json is missing")
+    for name, content in [
+        ("model.safetensors", pickle.dumps({"weights": 1})),
+        ("model.safetensors", b""),
+        ("settings.json", b"{"),
+        ("settings.json", b"{}"),
+        (
+            "settings.json",
+            (model / "settings.json").read_bytes().replace(b": 16", b": 32", 1),
+        ),
+        (
+            "settings.json",
+            (model / "settings.json").read_bytes().replace(b": 16", b": 15", 1),
+        ),
+        ("tokenizer.model", b"nonsense"),
+    ]:
+        folder = tmp_path / "copy"
+        folder.mkdir(exist_ok=True)
+        for file in ("settings.json", "model.safetensors", "tokenizer.model"):
+            (folder / file).write_bytes((model / file).read_bytes())
+        (folder / name).write_bytes(content)
+        refused(cli("translate", "Hund", "--model", folder), str(folder))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--d-model", "30", "--n-heads", "4"], ["d_model (30)", "n_heads (4)"]),
+        (["--n-heads", "0"], ["n_heads"]),
+        (["--vocab-size", "1"], ["1"]),
+        (["--vocab-size", "-5"], ["-5"]),
+        (["--size", "0"], ["size"]),
+        (["--dropout", "1.5"], ["dropout", "1.5"]),
+        (["--norm", "sideways"], ["post", "pre", "sideways"]),
+        (["--steps", "0"], ["steps"]),
+        (["--batch-tokens", "3", "--size", "300"], ["budget"]),
+        (["--corpus", "klingon"], ["klingon", "multi30k"]),
+        (["--corpus", "a.de,b.en"], ["a.de"]),
+    ],
+)
+def test_impossible_training_is_refused_and_leaves_no_model(tmp_path, options, words):
+    done = cli("train", *options, "--run", tmp_path / "run", "--processes", 1)
+    refused(done, *words)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_process_that_fails_says_so_once(tmp_path):
+    done = cli(
+        *"train --size 300 --vocab-size 150 --batch-tokens 3".split(),
+        *"--processes 2 --run".split(),
+        tmp_path / "run",
+    )
+    assert (
+        done.returncode == 2
+        and b"budget" in done.stderr
+        and b"Traceback" not in done.stderr
+    )
+
+
+def test_own_corpora_of_unequal_length_are_refused(tmp_path):
+    (tmp_path / "a.de").write_text("eins\nzwei\ndrei\n", "utf-8")
+    (tmp_path / "a.en").write_text("one\ntwo\n", "utf-8")
+    both = f"{tmp_path / 'a.de'},{tmp_path / 'a.en'}"
+    refused(cli("train", "--corpus", both, "--run", tmp_path / "run"), "3", "2")
+
+
+def test_multi30k_without_its_files_says_how_to_get_them(tmp_path):
+    refused(
+        cli("evaluate", "--corpus", "multi30k", "--data-dir", tmp_path),
+        "train.de.gz",
+        "download",
+    )
+
+
+def test_an_unknown_split_lists_the_known_ones(model):
+    refused(
+        cli("evaluate", "--split", "exam", "--model", model), "exam", "validation, test"
+    )
+
+
+def test_usage_errors_exit_with_2_and_help_teaches():
+    assert cli("translate", "--beam-size", 0).returncode == 2
+    assert cli("fly").returncode == 2
+    text = cli("--help").stdout.decode()
+    for name in ("train", "translate", "evaluate", "average", "download", "info"):
+        assert name in text
+        assert "Example" in cli(name, "--help").stdout.decode() or name in (
+            "average",
+            "download",
+            "info",
+        )
+
+
+def test_a_full_disk_is_one_line(model, tmp_path):
+    program = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000));"
+        "from annotated_transformer.cli import main; main()"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            program,
+            "average",
+            str(model),
+            "--last",
+            "2",
+            "--output",
+        ]
+        + [str(tmp_path / "mean")],
+        capture_output=True,
+    )
+    refused(done, str(tmp_path / "mean"))
+    assert not [path for path in Path(tmp_path).rglob("*") if path.is_file()]

@@ -1,0 +1,104 @@
+"""Scores: arithmetic on paper agrees with sacreBLEU; padding never counts."""
+
+from dataclasses import asdict
+from math import exp
+
+import pytest
+import sacrebleu
+import torch
+
+from annotated_transformer.errors import InputError
+from annotated_transformer.scores import corpus_scores, token_accuracy
+from annotated_transformer.tokenizers import PAD
+
+REFERENCES = ["Two dogs run on the beach.", "A man reads.", "She sings a song.", "No."]
+
+
+def test_bleu_by_hand():
+    hypothesis = "the man runs to the the car"  # 7 words
+    reference = "the man runs to the red car now"  # 8 words
+    # Of its words 6 are in the reference: the third "the" is one too many.
+    # Pairs: the man, man runs, runs to, to the; not "the the", not "the car".
+    precisions = (6 / 7) * (4 / 6) * (3 / 5) * (2 / 4)
+    brevity = exp(1 - 8 / 7)
+    by_hand = 100 * brevity * precisions ** (1 / 4)
+    scores = corpus_scores([hypothesis], [reference])
+    assert scores.bleu == pytest.approx(by_hand, abs=1e-9)
+
+
+def test_bleu_adds_counts_before_it_divides():
+    # Matches of both sentences over n-grams of both: 4+5 of 5+5, 3+4 of 4+4, ...
+    precisions = (9 / 10) * (7 / 8) * (5 / 6) * (3 / 4)
+    scores = corpus_scores(["a b c d x", "k l m n o"], ["a b c d e", "k l m n o"])
+    assert scores.bleu == pytest.approx(100 * precisions ** (1 / 4), abs=1e-9)
+
+
+def test_chrf_by_hand():
+    # Of 3, 2 and 1 character n-grams, 2, 1 and 0 agree, for precision and recall alike.
+    by_hand = 100 * (2 / 3 + 1 / 2 + 0) / 3
+    assert corpus_scores(["abc"], ["abd"]).chrf == pytest.approx(by_hand, abs=1e-9)
+
+
+def test_perfect_translations_score_100():
+    scores = corpus_scores(REFERENCES, REFERENCES)
+    assert (scores.bleu, scores.chrf) == pytest.approx((100, 100))
+    assert scores.exact_match == 100
+
+
+def test_exact_match_is_a_percentage_of_sentences():
+    scores = corpus_scores(["no.", *REFERENCES[1:3], ""], REFERENCES)
+    assert scores.exact_match == 50
+
+
+def test_capital_letters_count():
+    lower = [reference.lower() for reference in REFERENCES]
+    assert corpus_scores(lower, REFERENCES).bleu < 80
+
+
+def test_the_signature_says_how_to_repeat_the_score():
+    scores = corpus_scores(REFERENCES, REFERENCES)
+    assert list(asdict(scores)) == ["bleu", "chrf", "exact_match", "signature"]
+    bleu, chrf = scores.signature.split(" ")
+    version = f"version:{sacrebleu.__version__}"
+    assert bleu == f"BLEU|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|{version}"
+    assert chrf == f"chrF2|nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|{version}"
+
+
+def test_unequal_lists_name_both_numbers():
+    with pytest.raises(InputError, match=r"2 translations .* 4 references"):
+        corpus_scores(REFERENCES[:2], REFERENCES)
+
+
+def test_an_empty_list_has_no_score():
+    with pytest.raises(InputError, match="no translations"):
+        corpus_scores([], [])
+
+
+LABELS = torch.tensor([[5, 6, 7, PAD], [8, PAD, PAD, PAD]])
+
+
+def test_token_accuracy_by_hand():
+    predictions = torch.tensor([[5, 6, 9, 9], [9, PAD, PAD, PAD]])
+    assert token_accuracy(predictions, LABELS) == 50  # 2 of 4, padding left out
+
+
+def test_padding_never_counts():
+    predictions = LABELS.where(LABELS != PAD, torch.tensor(9))
+    assert token_accuracy(predictions, LABELS) == 100
+
+
+def test_logits_count_like_the_ids_they_favor():
+    logits = torch.randn(2, 4, 11, generator=torch.Generator().manual_seed(3))
+    logits[0, 1, 6] = 9.0
+    assert token_accuracy(logits, LABELS) == token_accuracy(logits.argmax(-1), LABELS)
+    assert token_accuracy(logits, LABELS) >= 25
+
+
+def test_shapes_must_fit():
+    with pytest.raises(InputError, match=r"\(2, 3\) do not fit .* \(2, 4\)"):
+        token_accuracy(LABELS[:, :3], LABELS)
+
+
+def test_padding_alone_has_no_accuracy():
+    with pytest.raises(InputError, match="all labels are padding"):
+        token_accuracy(torch.zeros(2, 3, dtype=torch.long), torch.full((2, 3), PAD))

@@ -1,0 +1,299 @@
+"""Training: the same end however the work is cut, spread or interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from annotated_transformer.batches import collate
+from annotated_transformer.config import TransformerConfig
+from annotated_transformer.errors import InputError
+from annotated_transformer.tokenizers import EOS
+from annotated_transformer.training import (
+    Objective,
+    TrainingConfig,
+    adam,
+    cut,
+    read_history,
+    train,
+    train_step,
+    validate,
+)
+from annotated_transformer.transformer import Transformer
+
+CONFIG = TransformerConfig(
+    vocab_size=17, d_model=8, d_ff=12, n_heads=2, n_layers=1, dropout=0.0
+)
+
+
+def random_pairs(n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def sentence():
+        length = int(torch.randint(1, 8, (), generator=generator))
+        return [*torch.randint(4, 17, (length,), generator=generator).tolist(), EOS]
+
+    return [(sentence(), sentence()) for _ in range(n)]
+
+
+def new_model(**changes):
+    torch.manual_seed(5)
+    return Transformer(TransformerConfig(**{**vars(CONFIG), **changes}))
+
+
+def one_step(pieces, n_tokens, clip=None):
+    model = new_model()
+    objective, optimizer = Objective(model, smoothing=0.1), adam(model)
+    optimizer.param_groups[0]["lr"] = 0.01
+    loss = train_step(objective, optimizer, pieces, n_tokens=n_tokens, clip=clip)
+    return loss, model, optimizer
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 7])
+def test_accumulation_equals_the_large_batch(pieces):
+    pairs = random_pairs(11)
+    n_tokens = sum(len(tgt) for _, tgt in pairs)
+    loss, whole, _ = one_step([collate(pairs)], n_tokens)
+    same_loss, in_pieces, _ = one_step(cut(pairs, pieces), n_tokens)
+    assert same_loss == pytest.approx(loss, rel=1e-5)
+    for a, b in zip(whole.parameters(), in_pieces.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_dividing_each_piece_by_its_own_tokens_would_differ():
+    pairs = [([5, EOS], [6, EOS]), ([5, EOS], [6, 7, 8, 9, 10, 11, 12, EOS])]
+    gradients = []
+    for weights in ([1 / 10, 1 / 10], [1 / 4, 1 / 16]):  # by the batch, by each piece
+        model = new_model()
+        objective = Objective(model, smoothing=0.1)
+        for piece, weight in zip(cut(pairs, 2), weights, strict=True):
+            (objective(piece) * weight).backward()
+        gradients.append(model.tgt_embeddings.weight.grad)
+    assert (gradients[0] - gradients[1]).abs().max() > 1e-3
+
+
+def test_cut_deals_every_pair_once_and_blanks_count_for_nothing():
+    pairs = random_pairs(3)
+    pieces = cut(pairs, 5)
+    assert [len(piece.src) for piece in pieces] == [1] * 5
+    assert sum(piece.n_tokens for piece in pieces) == sum(len(tgt) for _, tgt in pairs)
+    assert Objective(new_model(), 0.1)(pieces[-1]).item() == 0
+
+
+def test_clipping_bounds_the_gradient_of_the_whole_batch():
+    pairs = random_pairs(5)
+    _, model, _ = one_step(cut(pairs, 2), n_tokens=1, clip=0.5)
+    norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
+    assert norm.item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_validation_is_plain_cross_entropy_and_leaves_no_gradient():
+    pairs, model = random_pairs(7), new_model(dropout=0.5)
+    loss = validate(Objective(model, smoothing=0.1), pairs, max_tokens=20)
+    assert loss == validate(
+        Objective(model, smoothing=0.1), pairs, max_tokens=20
+    )  # no dropout
+    assert all(p.grad is None for p in model.parameters())
+    total, n_tokens = 0.0, 0
+    for src, tgt in pairs:
+        batch = collate([(src, tgt)])
+        logits = model(batch.src, batch.tgt_in)[0]
+        logits[:, 0] = -torch.inf
+        total += -logits.log_softmax(-1).gather(-1, batch.labels.T).sum().item()
+        n_tokens += len(tgt)
+    assert loss == pytest.approx(total / n_tokens, rel=1e-5)
+
+
+def settings(**changes):
+    values = {"steps": 6, "batch_tokens": 40, "learning_rate": 0.01, "warmup": 2}
+    return TrainingConfig(**{**values, "validate_every": 2, "keep": 2, **changes})
+
+
+def test_a_run_leaves_history_checkpoints_and_the_best_weights(tmp_path):
+    pairs = random_pairs(30)
+    history = train(new_model(), pairs, pairs[:7], settings(), tmp_path)
+    assert [row["step"] for row in history] == [2, 4, 6] and history == read_history(
+        tmp_path
+    )
+    assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())] == [
+        "step-00000004",
+        "step-00000006",
+    ]
+    assert history[-1]["tokens"] > history[0]["tokens"] > 0
+    best = min(history, key=lambda row: row["validation_loss"])["step"]
+    if best in (4, 6):
+        kept = load_file(
+            tmp_path / "checkpoints" / f"step-{best:08d}" / "model.safetensors"
+        )
+        for name, tensor in load_file(tmp_path / "model.safetensors").items():
+            assert torch.equal(tensor, kept[name])
+
+
+def test_early_stopping_waits_for_patience_and_no_longer(tmp_path):
+    scores = iter([3.0, 5.0, 4.0, 4.5, 9.0])
+    history = train(
+        new_model(),
+        random_pairs(30),
+        random_pairs(3, seed=1),
+        settings(steps=10, patience=2),
+        tmp_path,
+        score=lambda group: {"bleu": next(scores)},
+        metric="bleu",
+    )
+    assert [row["bleu"] for row in history] == [3.0, 5.0, 4.0, 4.5]
+    again = train(
+        new_model(),
+        random_pairs(30),
+        random_pairs(3, seed=1),
+        settings(steps=10, patience=2),
+        tmp_path,
+        score=lambda group: {"bleu": next(scores)},
+        metric="bleu",
+        resume=True,
+    )
+    assert again == history  # stopped is stopped
+
+
+def test_tensorboard_gets_the_history(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    history = train(
+        new_model(),
+        random_pairs(30),
+        random_pairs(3),
+        settings(),
+        tmp_path,
+        tensorboard=True,
+    )
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    logged = [event.value for event in events.Scalars("validation_loss")]
+    assert logged == pytest.approx(
+        [row["validation_loss"] for row in history], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"batch_tokens": 0}, {"smoothing": 1.0}]
+)
+def test_impossible_settings_are_named(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        TrainingConfig(**wrong)
+
+
+# Through the command line, as a user runs it.
+
+SMALL_RUN = (
+    "--corpus grammar --size 300 --vocab-size 120 --d-model 16 --d-ff 24 --n-heads 2 "
+    "--n-layers 1 --batch-tokens 300 --steps 12 --validate-every 4 --warmup 3 --seed 3"
+).split()
+
+
+def command(*arguments):
+    return [
+        sys.executable,
+        "-m",
+        "annotated_transformer.cli",
+        "train",
+        *SMALL_RUN,
+        *arguments,
+    ]
+
+
+def run(*arguments):
+    subprocess.run(command(*arguments), check=True, capture_output=True, timeout=300)
+
+
+def last_state(folder):
+    checkpoint = folder / "checkpoints" / "step-00000012"
+    names = "model.safetensors", "optimizer.safetensors"
+    return {
+        name + "/" + key: value
+        for name in names
+        for key, value in load_file(checkpoint / name).items()
+    }
+
+
+def timeless(folder):
+    return [
+        {k: v for k, v in r.items() if "minutes" not in k} for r in read_history(folder)
+    ]
+
+
+def test_two_processes_equal_one(tmp_path):
+    run("--run", str(tmp_path / "one"), "--processes", "1", "--dropout", "0")
+    run("--run", str(tmp_path / "two"), "--processes", "2", "--dropout", "0")
+    one, two = last_state(tmp_path / "one"), last_state(tmp_path / "two")
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        if key.startswith("model"):
+            torch.testing.assert_close(value, two[key], atol=1e-4, rtol=1e-3)
+    for a, b in zip(
+        timeless(tmp_path / "one"), timeless(tmp_path / "two"), strict=True
+    ):
+        assert a["tokens"] == b["tokens"]
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, processes):
+    arguments = ("--processes", processes, "--dropout", "0.2")
+    run("--run", str(tmp_path / "whole"), *arguments)
+    folder = tmp_path / "killed"
+    victim = subprocess.Popen(
+        command("--run", str(folder), *arguments), stderr=subprocess.DEVNULL, stdout=-1
+    )
+    deadline = time.monotonic() + 200
+    while not list(folder.glob("checkpoints/step-*")):
+        assert time.monotonic() < deadline and victim.poll() is None
+        time.sleep(0.01)
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.communicate()
+    wait_for_orphans(victim.pid, folder)
+    assert len(read_history(folder)) < 3, "the run was over before it was killed"
+    run("--run", str(folder), *arguments, "--resume")
+    whole, resumed = last_state(tmp_path / "whole"), last_state(folder)
+    assert whole.keys() == resumed.keys()
+    different = [key for key in whole if not torch.equal(whole[key], resumed[key])]
+    assert not different
+    assert timeless(tmp_path / "whole") == timeless(folder)
+    best = "model.safetensors"
+    for key, value in load_file(tmp_path / "whole" / best).items():
+        assert torch.equal(value, load_file(folder / best)[key])
+
+
+def wait_for_orphans(pid, folder):
+    """Processes that outlive their launcher notice and stop: the folder grows still."""
+    settled = 0
+    previous = None
+    while settled < 30:
+        now = sorted(
+            (str(p), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.exists()
+        )
+        settled = settled + 1 if now == previous else 0
+        previous = now
+        time.sleep(0.1)
+
+
+def test_resuming_with_other_settings_is_refused(tmp_path):
+    run("--run", str(tmp_path), "--processes", "1")
+    done = subprocess.run(
+        command(
+            "--run", str(tmp_path), "--resume", "--d-ff", "32", "--batch-tokens", "200"
+        ),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+    assert "d_ff (24 there, 32 now)" in done.stderr and "batch_tokens" in done.stderr
+    fresh = subprocess.run(
+        command("--run", str(tmp_path)), capture_output=True, text=True
+    )
+    assert fresh.returncode == 2 and "--resume" in fresh.stderr
+    assert json.loads((tmp_path / "settings.json").read_text())["model"]["d_ff"] == 24

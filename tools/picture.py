@@ -1,0 +1,51 @@
+"""Draw the picture of the README: one translation, and the attention that made it.
+
+    annotated-transformer train --corpus grammar
+    python tools/picture.py runs/grammar
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from annotated_transformer.attention import record_attention
+from annotated_transformer.decoding import greedy_search
+from annotated_transformer.plots import heatmap, use_style
+from annotated_transformer.tokenizers import BOS, EOS
+from annotated_transformer.translator import Translator
+
+SENTENCE = "Ein Kind, das einen roten Ball wegwirft, lacht."
+PICTURE = Path(__file__).parents[1] / "book" / "images" / "attention.png"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="folder of a trained model")
+    parser.add_argument("--sentence", default=SENTENCE)
+    parser.add_argument("--layer", type=int, default=-1)
+    arguments = parser.parse_args()
+    use_style()
+
+    translator = Translator.load(arguments.model)
+    model, tokenizer = translator.model, translator.tokenizer
+    src = torch.tensor([translator.encode(arguments.sentence)])
+    (output,) = greedy_search(model, src)
+    with torch.no_grad(), record_attention(model) as maps:
+        model(src, torch.tensor([[BOS, *output]]))  # predicts output and end token
+    layers = [weights for name, weights in maps.items() if "cross" in name]
+    figure = heatmap(
+        layers[arguments.layer][0].mean(0),
+        rows=tokenizer.target_pieces([*output, EOS]),
+        columns=tokenizer.source_pieces(src[0].tolist()),
+        title=f"“{tokenizer.decode(output)}”",
+        xlabel="German tokens, looked at",
+        ylabel="English tokens, written one by one",
+    )
+    PICTURE.parent.mkdir(exist_ok=True)
+    figure.savefig(PICTURE, dpi=110)
+    print(f"{PICTURE.name}: {arguments.sentence} -> {tokenizer.decode(output)}")
+
+
+if __name__ == "__main__":
+    main()
