@@ -32,6 +32,7 @@ from annotated_transformer.checkpoints import (
     save_weights,
     whole_or_nothing,
 )
+from annotated_transformer.devices import fast_products
 from annotated_transformer.errors import InputError
 from annotated_transformer.loss import label_smoothed_loss
 from annotated_transformer.schedule import cosine, inverse_square_root
@@ -249,9 +250,16 @@ def train(
     stream = epochs(
         train_pairs, config.batch_tokens, seed=config.seed, first_step=state["step"]
     )
-    with tqdm(
-        steps, initial=state["step"], total=config.steps, unit="step", disable=not main
-    ) as bar:
+    with (
+        fast_products(device),
+        tqdm(
+            steps,
+            initial=state["step"],
+            total=config.steps,
+            unit="step",
+            disable=not main,
+        ) as bar,
+    ):
         for step, (epoch, chosen) in zip(bar, stream, strict=False):
             if group.count > 1 and os.getppid() != parent:
                 raise InputError("the launcher is gone: stopping this process too")

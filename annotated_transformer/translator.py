@@ -15,6 +15,7 @@ from annotated_transformer.checkpoints import (
 )
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.decoding import beam_search
+from annotated_transformer.devices import fast_products
 from annotated_transformer.errors import InputError
 from annotated_transformer.tokenizers import Tokenizer, load_tokenizer
 from annotated_transformer.transformer import Transformer
@@ -89,7 +90,8 @@ class Translator:
             count = max(1, BATCH_TOKENS // len(encoded[order[-1]]))
             chosen, order = order[-count:], order[:-count]  # longest first
             src = collate([(encoded[i], []) for i in chosen]).src.to(device)
-            outputs = search(self.model, src)
+            with fast_products(device):
+                outputs = search(self.model, src)
             for i, output in zip(chosen, outputs, strict=True):
                 results[i] = self.tokenizer.decode(output)
         return results

@@ -54,7 +54,7 @@ ADJECTIVES = {"klein": "little", "groß": "big", "alt": "old", "jung": "young"}
 ADJECTIVES |= {"neu": "new", "müd": "tired", "schön": "beautiful", "frisch": "fresh"}
 ADJECTIVES |= {"kalt": "cold", "rot": "red", "blau": "blue", "grün": "green"}
 DICTIONARY = {"müd": "müde"}
-ADJECTIVES |= {"schwarz": "black", "weiß": "white", "rosa": "pink"}
+ADJECTIVES |= {"schwarz": "black", "weiß": "white", "rosa": "pink", "blond": "blond"}
 NUMBERS = {"zwei": "two", "drei": "three", "vier": "four"}
 # Every case, with gender or plural, in which an article can stand.
 DEFINITE = {"der": "nom m, dat f", "die": "nom f, acc f, nom p, acc p"}

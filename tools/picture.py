@@ -1,7 +1,7 @@
 """Draw the picture of the README: one translation, and the attention that made it.
 
-    annotated-transformer train --corpus grammar
-    python tools/picture.py runs/grammar
+annotated-transformer train --corpus grammar
+python tools/picture.py runs/grammar
 """
 
 import argparse

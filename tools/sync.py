@@ -30,7 +30,7 @@ from importlib.util import find_spec
 
 if "google.colab" in sys.modules and not find_spec("annotated_transformer"):
     """
-NO_ADDRESS = "No public address yet: upload the course's wheel, then %pip install it"
+NO_ADDRESS = "No public address yet: upload the wheel, then %pip install it"
 
 
 class SyncError(Exception):
