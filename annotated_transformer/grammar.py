@@ -197,15 +197,18 @@ class Phrase:
 
 
 def rows(table: str) -> list[list[str]]:
+    """Split a table into its lines, and each at its colon."""
     return [line.split(": ") for line in table.strip().splitlines()]
 
 
 def read_nouns() -> list[Noun]:
+    """Read the nouns out of their table."""
     table = [(kind, nouns.split(", ")) for kind, nouns in rows(NOUN_TABLE)]
     return [Noun(kind, *noun.split()) for kind, nouns in table for noun in nouns]
 
 
 def read_verb(line: str) -> Verb:
+    """Read one line of the table of verbs."""
     forms, english, subjects, objects, reason = line.split("|")
     government, _, objects = objects.rpartition(": ")
     lists = subjects.split(), objects.split(), reason.split()
@@ -226,10 +229,12 @@ def fitting(table: str, *words: str) -> list[Pair]:
 
 
 def pick(table: dict[str, str], case: str, noun: Noun, is_plural: bool) -> str:
+    """Look up the ending or article for a case and a gender."""
     return table[case].split()["mfnp".index("p" if is_plural else noun.gender[0])]
 
 
 def join(*pairs: Pair) -> Pair:
+    """Put words together, and leave out what is empty."""
     german, english = zip(*pairs, strict=True)
     return " ".join(filter(None, german)), " ".join(filter(None, english))
 
@@ -250,6 +255,7 @@ class Sampler:
         self.used: set[str] = set()
 
     def chance(self, probability: float) -> bool:
+        """Say yes with this probability."""
         return self.random.random() < probability
 
     def noun(self, kinds: list[str], but: Noun | None = None) -> Noun:

@@ -64,7 +64,8 @@ class SinusoidalPositions(nn.Module):
         """Add the rows from `start` on; the table grows when x is longer than it."""
         end = start + x.size(1)
         if end > len(self.table):
-            self.table = sinusoids(2 * end, x.size(-1)).to(self.table)
+            with torch.inference_mode(False):  # a table that training can use, too
+                self.table = sinusoids(2 * end, x.size(-1)).to(self.table)
         return x + self.table[start:end]
 
 

@@ -214,8 +214,10 @@ def lines(
     title: str = "",
     axes: Any = None,
 ) -> Any:
-    """A line for each name. Values of shape (seeds, x) give the mean, and a band from
-    the lowest seed to the highest. Returns the figure.
+    """Draw a line for each name, and return the figure.
+
+    Values of shape (seeds, x) give the mean, and a band from the lowest seed to the
+    highest.
     """
     if axes is None:
         _, axes = panels()

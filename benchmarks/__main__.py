@@ -7,12 +7,13 @@ tokens exactly, over equal weights.
 
 All systems have equal sizes, one thread, and their turn in every round. `ours / theirs`
 divides the median speeds; the median of the same ratio in each round stands beside it,
-and a run is steady when the two agree. `of peak` is the arithmetic, by formula, beside
-the fastest large matrix product of the same run.
+and a run is steady when the two agree. (For memory it divides MiB: less is better.)
+`of peak` is the arithmetic, by formula, beside the fastest large matrix product of the
+same run.
 
 A system stands as its documentation has it, and once more with "medium": PyTorch's
 switch `torch.set_float32_matmul_precision`, which on a CPU hands matrix products to
-oneDNN. Each library has there the attention that is faster with it.
+oneDNN. Each library then has plain attention, which is faster with it.
 """
 
 import argparse
@@ -85,10 +86,10 @@ def training(rounds: int) -> Report:
     for dropout in (0.1, 0.0):
         c = replace(SIZES, dropout=dropout)
         models = {name: build(c) for name, build in PEERS.items()}
-        slow = {TORCH: models[TORCH], MARIAN: PEERS[MARIAN](c, "eager")}
-        slow[X_TRANSFORMERS] = PEERS[X_TRANSFORMERS](c, "explicit")
+        plain = {TORCH: models[TORCH], MARIAN: PEERS[MARIAN](c, "eager")}
+        plain[X_TRANSFORMERS] = PEERS[X_TRANSFORMERS](c, "explicit")
         tasks = {name: training_step(model, batch) for name, model in models.items()}
-        for name, model in slow.items():
+        for name, model in plain.items():
             tasks[f"{name}, medium"] = medium(training_step(model, batch))
         tasks |= {"product": product(2_048), "medium": medium(product(2_048))}
         times = interleave(tasks, rounds)

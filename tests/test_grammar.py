@@ -410,6 +410,23 @@ def test_a_large_corpus_is_there():
     assert len(set(pairs)) == 100_000
 
 
+def test_two_german_sentences_with_one_english_are_not_both_taken(monkeypatch):
+    """One sheep, two sheep: too rare to wait for."""
+    draw = Sampler.sentence
+    english = "The cats are chasing the sheep."
+    twins = iter(
+        [
+            (f"Die Katzen jagen {sheep}.", english)
+            for sheep in ("das Schaf", "die Schafe")
+        ]
+    )
+    monkeypatch.setattr(
+        Sampler, "sentence", lambda self: next(twins, None) or draw(self)
+    )
+    pairs = grammar_corpus(5)["train"]
+    assert [german for german, text in pairs if text == english] == [pairs[0][0]]
+
+
 @pytest.mark.parametrize("size", [0, -3, MAX_SIZE + 1, 10**12, 2.5, "many", None])
 def test_a_bad_size_is_an_input_error(size):
     with pytest.raises(InputError, match=r"size \(.*\) must be .*from 1 to 500000"):

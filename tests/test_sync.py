@@ -230,7 +230,7 @@ def test_without_an_address_colab_says_what_to_do(root, run, capsys):
     sync.sync(root, check=False)
     assert run(colab=False, installed=False) is None
     assert run(colab=True, installed=True) is None
-    assert "upload the course's wheel" in str(run(colab=True, installed=False))
+    assert "upload the wheel" in str(run(colab=True, installed=False))
 
 
 def test_the_commands_exit_code_tells_of_drift(root, monkeypatch, capsys):
