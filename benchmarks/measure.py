@@ -10,10 +10,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from annotated_transformer.batches import Batch
 from annotated_transformer.config import TransformerConfig
+from annotated_transformer.devices import fast_products
 from annotated_transformer.tokenizers import BOS, UNK
 from benchmarks.peers import PEERS, training_step
 
@@ -38,16 +38,11 @@ def interleave(tasks: dict[str, Task], rounds: int) -> dict[str, list[float]]:
 
 
 def medium(task: Task) -> Task:
-    """The same task with PyTorch's matrix products set to "medium" precision.
-
-    Fused attention would be slow there: its products are many and tiny.
-    """
+    """The same task on the road that the package takes to train and translate."""
 
     def run() -> None:
-        torch.set_float32_matmul_precision("medium")
-        with sdpa_kernel(SDPBackend.MATH):
+        with fast_products("cpu"):
             task()
-        torch.set_float32_matmul_precision("highest")
 
     return run
 
