@@ -290,7 +290,7 @@ def test_with_two_vocabularies_the_output_is_tied_to_the_target():
 def test_a_new_model_has_glorots_matrices_and_embeddings_of_variance_1_over_d_model():
     torch.manual_seed(0)
     model = Transformer(
-        replace(BASE, vocab_size=101, n_layers=1, d_k=16, positions="learned")
+        replace(BASE, vocab_size=101, n_layers=1, d_k=16, d_v=32, positions="learned")
     )
     for layer in (model.encoder.layers[0], model.decoder.layers[0]):
         blocks = [layer.feed_forward.widen.weight, layer.feed_forward.narrow.weight]
@@ -299,7 +299,7 @@ def test_a_new_model_has_glorots_matrices_and_embeddings_of_variance_1_over_d_mo
             getattr(layer, "cross_attention", None),
         ]:
             if attention:  # Q, K and V are three matrices, whatever their storage
-                blocks += attention.query_key_value.weight.split([128, 128, 512])
+                blocks += attention.query_key_value.weight.split([128, 128, 256])
                 blocks.append(attention.output.weight)
         for block in blocks:
             bound = math.sqrt(6 / sum(block.shape))
