@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from annotated_transformer import decoding
 from annotated_transformer.config import TransformerConfig
+from annotated_transformer.devices import fast_products
 from annotated_transformer.tokenizers import BOS, EOS, PAD
 from annotated_transformer.transformer import Transformer
 from benchmarks.peers import Marian
@@ -52,8 +53,9 @@ def copy_weights(ours: Transformer, marian: Marian) -> None:
 
 
 def our_decoder(model: Transformer, src: Tensor, new_tokens: int) -> Decode:
-    """Greedy search, or beam search; the limit is set by input length + a constant."""
+    """Greedy or beam search as `Translator` runs it, to input length + a constant."""
 
+    @fast_products("cpu")
     def decode(beam_size: int) -> list[list[int]]:
         decoding.EXTRA_LENGTH = new_tokens - src.size(1)
         if beam_size == 1:
