@@ -1,10 +1,13 @@
 """Set-up for all tests: shapes are checked, and sums are added in one order."""
 
 import os
+from collections import Counter
+from pathlib import Path
 
 # Kernels started by nbval inherit it, and match what `make notebooks` stored.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pytest
 import torch
 from jaxtyping import install_import_hook
 
@@ -17,3 +20,28 @@ install_import_hook(
     [f"annotated_transformer.{name}" for name in [*WITH_SHAPES, "transformer"]],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
+
+
+@pytest.fixture(scope="session")
+def multi30k_folder() -> Path:
+    """The folder with the real corpus, or a skip that says how to name it."""
+    folder = Path(os.environ.get("ANNOTATED_TRANSFORMER_DATA") or "no folder")
+    if not any(folder.glob("**/train.de*")):
+        pytest.skip(
+            "Multi30k is not here: name its folder in ANNOTATED_TRANSFORMER_DATA"
+        )
+    return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the seconds that each notebook took, its kernel's start included."""
+    seconds: Counter[str] = Counter()
+    for report in terminalreporter.getreports("") + terminalreporter.getreports(
+        "passed"
+    ):
+        if ".ipynb" in report.nodeid:
+            seconds[report.nodeid.partition("::")[0]] += report.duration
+    if seconds:
+        terminalreporter.section("seconds per notebook")
+        for name in sorted(seconds):
+            terminalreporter.write_line(f"{seconds[name]:6.1f}  {name}")

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import logging
-import os
 import random
 from collections.abc import Iterator
 from functools import partial
@@ -30,7 +29,6 @@ from annotated_transformer.corpora import (
 from annotated_transformer.errors import InputError
 
 PAIRS = [("Ein Hund.", "A dog."), ("Zwei Hüte.", "Two hats."), ("Drei.", "Three.")]
-DATA = Path(os.environ.get(DATA_VARIABLE) or Path(__file__).parents[2] / "shared/data")
 pack = partial(gzip.compress, mtime=0)
 few = settings(max_examples=50, deadline=None, derandomize=True)
 
@@ -204,15 +202,8 @@ def test_a_missing_file_is_named(tmp_path):
 # Multi30k, the real files
 
 
-@pytest.fixture(scope="module")
-def real() -> Path:
-    if not any(DATA.glob("**/train.de*")):
-        pytest.skip(f"Multi30k is not here: name its folder in {DATA_VARIABLE}")
-    return DATA
-
-
-def test_multi30k_has_its_29000_pairs_in_order(real):
-    corpus = multi30k(real)
+def test_multi30k_has_its_29000_pairs_in_order(multi30k_folder):
+    corpus = multi30k(multi30k_folder)
     sizes = {"train": 29_000, "validation": 1_014, "test_2016_flickr": 1_000}
     assert {split: len(pairs) for split, pairs in corpus.items()} == sizes
     assert corpus["train"][0] == (

@@ -1,7 +1,6 @@
 """Tokenizers: what is encoded comes back, and special ids never come from text."""
 
 import json
-import os
 import unicodedata
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotated_transformer.corpora import DATA_VARIABLE, Pair, multi30k
+from annotated_transformer.corpora import Pair, multi30k
 from annotated_transformer.errors import InputError
 from annotated_transformer.tokenizers import (
     BOS,
@@ -29,7 +28,6 @@ PAIRS = [
     ("Der Mann grüßt die Frau! 👋🏽", "The blond-haired man (he) greets the woman!"),
     ("שלום sagt der Mann.", "The man says שלום to the two dogs."),
 ]
-DATA = Path(os.environ.get(DATA_VARIABLE) or Path(__file__).parents[2] / "shared/data")
 
 SUBWORDS = SubwordTokenizer.train(PAIRS, vocab_size=120)
 WORDS = WordTokenizer.train(PAIRS, min_freq=1)
@@ -42,11 +40,9 @@ any_text = st.text(st.characters(codec="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def captions() -> list[Pair]:
+def captions(multi30k_folder: Path) -> list[Pair]:
     """The training split of the real Multi30k, or a skip."""
-    if not any(DATA.glob("**/train.de*")):
-        pytest.skip(f"Multi30k is not here: name its folder in {DATA_VARIABLE}")
-    return multi30k(DATA)["train"]
+    return multi30k(multi30k_folder)["train"]
 
 
 # Both kinds
