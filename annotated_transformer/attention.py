@@ -40,7 +40,9 @@ def fused_attention(
     *,
     dropout: float = 0.0,
 ) -> Float[Tensor, "*batch query d_v"]:
-    """The output of `attention` in one fused call that never stores the weights."""
+    """The output of `attention` in one call that, fused, never stores the weights."""
+    if mask is not None and mask.dim() == 1:
+        mask = mask[None]  # the fused call wants an axis for queries
     return F.scaled_dot_product_attention(query, key, value, mask, dropout)
 
 

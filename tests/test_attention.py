@@ -29,10 +29,10 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def query_key_value() -> list[torch.Tensor]:
+def query_key_value(d_v: int = D_V) -> list[torch.Tensor]:
     query = random(BATCH, HEADS, QUERY, D_K, seed=1)
     key = random(BATCH, HEADS, KEY, D_K, seed=2)
-    value = random(BATCH, HEADS, KEY, D_V, seed=3)
+    value = random(BATCH, HEADS, KEY, d_v, seed=3)
     return [x.requires_grad_() for x in (query, key, value)]
 
 
@@ -44,6 +44,7 @@ def random_mask(*shape: int) -> torch.Tensor:
 
 MASKS = {
     "none": None,
+    "keys": random_mask(KEY),
     "query and key": random_mask(QUERY, KEY),
     "padding": random_mask(BATCH, 1, 1, KEY),
     "one for each head": random_mask(BATCH, HEADS, QUERY, KEY),
@@ -68,15 +69,17 @@ def test_attention_finds_the_numbers_worked_out_on_paper():
 def test_attention_equals_torch(mask):
     query, key, value = query_key_value()
     output, weights = attention(query, key, value, mask)
-    assert_close(output, F.scaled_dot_product_attention(query, key, value, mask))
+    torch_mask = None if mask is None else torch.atleast_2d(mask)
+    assert_close(output, F.scaled_dot_product_attention(query, key, value, torch_mask))
     assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
     if mask is not None:
         assert (weights[~mask.expand_as(weights)] == 0).all()
 
 
+@pytest.mark.parametrize("d_v", [D_V, D_K])  # a CPU fuses only where they are equal
 @parametrize_mask
-def test_fused_equals_explicit_in_output_and_gradients(mask):
-    inputs = query_key_value()
+def test_fused_equals_explicit_in_output_and_gradients(mask, d_v):
+    inputs = query_key_value(d_v)
     explicit, fused = attention(*inputs, mask)[0], fused_attention(*inputs, mask)
     assert_close(fused, explicit)
     upstream = random(*explicit.shape, seed=5)
