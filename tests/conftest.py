@@ -39,8 +39,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in terminalreporter.getreports("") + terminalreporter.getreports(
         "passed"
     ):
-        if ".ipynb" in report.nodeid:
-            seconds[report.nodeid.partition("::")[0]] += report.duration
+        name = report.nodeid.partition("::")[0]
+        if name.endswith(".ipynb"):
+            seconds[name] += report.duration
     if seconds:
         terminalreporter.section("seconds per notebook")
         for name in sorted(seconds):

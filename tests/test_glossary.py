@@ -1,0 +1,56 @@
+"""Terms and symbols: in order, each where it says, and linked from every chapter."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "book").glob("*.md"), *NOTEBOOKS]
+GLOSSARY = (ROOT / "book" / "glossary.md").read_text("utf-8")
+ENTRY = re.compile(r"- \*\*(.+)\*\*: (.+\.) \[(\d\d)\]\(\.\./notebooks/(.+)\)")
+LINK = re.compile(r"\]\((?!https?:|#|mailto:|attachment:)([^)\s#]+)")
+
+
+def words(path):
+    """The prose of a document: all of a Markdown file, a notebook's Markdown cells."""
+    if path.suffix == ".md":
+        return path.read_text("utf-8")
+    cells = nbformat.read(path, as_version=4).cells
+    return "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def entries():
+    lines = [line for line in GLOSSARY.splitlines() if line.startswith("-")]
+    return [ENTRY.fullmatch(line) or line for line in lines]
+
+
+def test_each_term_has_one_line_and_terms_are_in_order():
+    assert [entry for entry in entries() if isinstance(entry, str)] == []
+    terms = [entry[1].lower() for entry in entries()]
+    assert terms == sorted(set(terms))
+    assert len(terms) > 50
+
+
+@pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry[1])
+def test_each_term_occurs_in_the_chapter_that_it_names(entry):
+    _, _, number, name = entry.groups()
+    assert name.startswith(number)
+    source = (ROOT / "notebooks" / name).read_text("utf-8").lower()
+    stems = [word[:5] for word in re.findall(r"\w+", entry[1].lower())]
+    assert [stem for stem in stems if stem not in source] == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_each_chapter_links_to_the_words_and_symbols(path):
+    title = nbformat.read(path, as_version=4).cells[0].source
+    assert "(../book/glossary.md)" in title
+    assert "(../book/notation.md)" in title
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_inside_the_course_lead_somewhere(path):
+    links = LINK.findall(words(path))
+    assert [link for link in links if not (path.parent / link).exists()] == []
