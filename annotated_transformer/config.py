@@ -97,9 +97,9 @@ TINY = TransformerConfig(
     dropout=0.1,
 )
 
-# Table 3's rows: their sizes, and the printed count of parameters in millions. (A) varies
-# heads, (B) d_k, (C) size, (D) dropout, (E) positions; rows A, D and E print no count,
-# which means "as base", 65.
+# Table 3's rows: their sizes, and the printed count of parameters in millions. (A)
+# varies heads, (B) d_k, (C) size, (D) dropout, (E) positions; rows A, D and E print no
+# count, which means "as base": 65.
 TABLE_3: dict[str, tuple[TransformerConfig, int]] = {
     "base": (BASE, 65),
     "A h=1": (replace(BASE, n_heads=1), 65),
