@@ -13,6 +13,8 @@ from traitlets.config import Config
 from tools import sync
 
 ROOT = Path(__file__).parents[1]
+# The model and what trains it: the course shows all of it.
+SHOWN_WHOLE = "attention batches config layers loss masks schedule transformer".split()
 ADDRESS = "https://github.com/someone/course"
 
 MODULE = '''\
@@ -94,7 +96,8 @@ def test_nothing_has_drifted():
     assert sync.sync(ROOT, check=True) == []
 
 
-def test_every_definition_is_shown_at_most_once():
+def shown_definitions():
+    """How often the notebooks show each definition, as "file: name"."""
     shown = Counter()
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         for each in json.loads(path.read_text("utf-8"))["cells"]:
@@ -104,7 +107,21 @@ def test_every_definition_is_shown_at_most_once():
                 for node in sync.ast.parse(lines[2]).body:
                     names = sync.defined_names(node)
                     shown.update(f"{header[1]}: {name}" for name in names)
-    assert [name for name, count in shown.items() if count > 1] == []
+    return shown
+
+
+def test_every_definition_is_shown_at_most_once():
+    assert [name for name, count in shown_definitions().items() if count > 1] == []
+
+
+@pytest.mark.parametrize("module", SHOWN_WHOLE)
+def test_every_public_definition_of_the_model_is_shown(module):
+    file = f"annotated_transformer/{module}.py"
+    tree = sync.ast.parse((ROOT / file).read_text("utf-8"))
+    names = [name for node in tree.body for name in sync.defined_names(node)]
+    public = [f"{file}: {name}" for name in names if not name.startswith("_")]
+    assert public
+    assert [name for name in public if name not in shown_definitions()] == []
 
 
 def test_a_stub_is_filled_with_comment_decorator_and_body(root):
