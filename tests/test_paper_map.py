@@ -17,12 +17,11 @@ Abstract; §1; §2; §3; Figure 1; §3.1; §3.2; Figure 2; §3.2.1; Eq. 1; Footn
 §5.4; §6; §6.1; Table 2; §6.2; Table 3; §6.3; Table 4; §7; Figure 3; Figure 4; Figure
 5
 """
-NOTEBOOKS = {path.stem: path for path in (ROOT / "notebooks").glob("*.ipynb")}
-TEXTS = {
-    f"{name}#{cell.id}": cell.source
-    for name, path in NOTEBOOKS.items()
-    for cell in nbformat.read(path, as_version=4).cells
+NOTEBOOKS = {
+    path.stem: nbformat.read(path, as_version=4).cells
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
 }
+CELLS = {f"{name}#{cell.id}" for name, cells in NOTEBOOKS.items() for cell in cells}
 each_entry = pytest.mark.parametrize("entry", PAPER_MAP, ids=lambda e: e["where"])
 
 
@@ -44,7 +43,7 @@ def test_each_part_has_cells_or_a_plan_or_a_reason(entry):
 def test_each_cell_of_the_map_exists(entry):
     cells = entry.get("cells", [])
     assert len(set(cells)) == len(cells)
-    assert [cell for cell in cells if cell not in TEXTS] == []
+    assert [cell for cell in cells if cell not in CELLS] == []
 
 
 @each_entry
@@ -60,9 +59,8 @@ def test_each_chapter_covers_the_parts_that_its_frame_names():
         for cell in entry.get("cells", [])
     }
     missing = []
-    for name, path in sorted(NOTEBOOKS.items()):
-        title = nbformat.read(path, as_version=4).cells[0].source
-        (row,) = re.findall(r"^\|.*In the paper.*$", title, re.MULTILINE) or [""]
+    for name, (title, *_) in NOTEBOOKS.items():
+        (row,) = re.findall(r"^\|.*In the paper.*$", title.source, re.MULTILINE)
         parts = re.findall(r"§\d(?:\.\d)*|(?:Eq\.|Table|Figure) \d", row)
         missing += [f"{name}: {p}" for p in parts if (name[:2], p) not in covered]
     assert missing == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from annotated_transformer.attention import record_attention
+from annotated_transformer.checkpoints import whole_or_nothing
 from annotated_transformer.decoding import greedy_search
 from annotated_transformer.plots import heatmap, use_style
 from annotated_transformer.tokenizers import BOS, EOS
@@ -20,6 +21,7 @@ PICTURE = Path(__file__).parents[1] / "book" / "images" / "attention.png"
 
 
 def main() -> None:
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="folder of a trained model")
     parser.add_argument("--sentence", default=SENTENCE)
@@ -42,8 +44,8 @@ def main() -> None:
         xlabel="German tokens, looked at",
         ylabel="English tokens, written one by one",
     )
-    PICTURE.parent.mkdir(exist_ok=True)
-    figure.savefig(PICTURE, dpi=110)
+    with whole_or_nothing(PICTURE) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
     print(f"{PICTURE.name}: {arguments.sentence} -> {tokenizer.decode(output)}")
 
 
