@@ -43,6 +43,16 @@ def test_each_term_occurs_in_the_chapter_that_it_names(entry):
     assert [stem for stem in stems if stem not in source] == []
 
 
+def test_each_name_of_the_notation_stands_in_the_code():
+    rows = re.findall(r"^\|(.*)\|$", words(ROOT / "book" / "notation.md"), re.MULTILINE)
+    spans = re.findall(r"`([^`]+)`", " ".join(row.split("|")[1] for row in rows))
+    names = {name for span in spans for name in re.findall(r"[A-Za-z_]\w*", span)}
+    modules = (ROOT / "annotated_transformer").glob("*.py")
+    code = "\n".join(path.read_text("utf-8") for path in modules)
+    assert len(names) > 30
+    assert names - set(re.findall(r"\w+", code)) == set()
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_each_chapter_links_to_the_words_and_symbols(path):
     title = nbformat.read(path, as_version=4).cells[0].source
