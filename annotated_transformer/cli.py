@@ -16,15 +16,14 @@ import typer
 from annotated_transformer import checkpoints, corpora, runs
 from annotated_transformer.decoding import beam_search, greedy_search, sample
 from annotated_transformer.errors import InputError
-from annotated_transformer.scores import corpus_scores
 from annotated_transformer.training import read_history
 from annotated_transformer.transformer import parameter_count
-from annotated_transformer.translator import Translator
+from annotated_transformer.translator import PRETRAINED, Translator
 
 app = typer.Typer(
     help="Train, use and score the Transformer of “Attention Is All You Need”.\n\n"
-    "Begin with [bold]train --corpus grammar[/bold], then "
-    '[bold]translate "Ein kleiner Hund schläft im Garten."[/bold]',
+    'Begin with [bold]translate "Ein Hund läuft am Strand."[/bold]: a trained model '
+    "comes with the package. [bold]train --corpus grammar[/bold] makes your own.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -40,15 +39,12 @@ DataDir = Annotated[
 ]
 Model = Annotated[
     Path | None,
-    typer.Option(help="Folder of a trained model. [default: the newest in ./runs]"),
+    typer.Option(help="Folder of a trained model. [default: the one that ships]"),
 ]
-Corpus = Annotated[
-    str,
-    typer.Option(
-        help="grammar (built in), multi30k (real; downloaded once), your own file of "
-        "lines source-tab-target, or two files as source.txt,target.txt."
-    ),
-]
+CORPORA = (
+    "grammar (built in), multi30k (real; downloaded once), your own file of "
+    "lines source-tab-target, or two files as source.txt,target.txt."
+)
 BeamSize = Annotated[
     int, typer.Option(min=1, help="Hypotheses kept at each step; 1 is greedy.")
 ]
@@ -68,7 +64,7 @@ def changed(settings: Any, **options: Any) -> Any:
 
 @app.command()
 def train(
-    corpus: Corpus = "grammar",
+    corpus: Annotated[str, typer.Option(help=CORPORA)] = "grammar",
     run: Annotated[
         Path | None, typer.Option(help="Folder to write. [default: runs/CORPUS]")
     ] = None,
@@ -219,7 +215,7 @@ def translate(
 
     Examples:
 
-      annotated-transformer translate "Ein kleiner Hund schläft im Garten."
+      annotated-transformer translate "Ein Hund läuft am Strand."
 
       annotated-transformer translate --file german.txt > english.txt
 
@@ -258,51 +254,50 @@ def translate(
 
 @app.command()
 def evaluate(
-    corpus: Corpus = "grammar",
+    corpus: Annotated[
+        str | None,
+        typer.Option(help=f"{CORPORA} [default: the one it was trained on]"),
+    ] = None,
     split: Annotated[
-        str,
-        typer.Option(
-            help="train, validation, test; Multi30k's test is test_2016_flickr."
-        ),
-    ] = "validation",
+        str, typer.Option(help="test, validation or train: choose by validation.")
+    ] = "test",
     data_dir: DataDir = None,
     model: Model = None,
-    beam_size: BeamSize = 4,
+    beam_size: BeamSize = 5,
     alpha: Alpha = 0.6,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Score only the first pairs.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Translate a split of a corpus and score it: BLEU, chrF, exact match.
+    """Translate a split of a corpus, greedily and by beam search, and score both.
 
-    BLEU is sacreBLEU's, cased and detokenized; its signature says exactly how.
+    BLEU and chrF are sacreBLEU's, cased and detokenized; their signature says exactly
+    how. word_bleu is over lowercased spaCy words, as many tutorials print it.
+    Multi30k's test split is test_2016_flickr.
 
     Example:
 
-      annotated-transformer evaluate --corpus multi30k --split test_2016_flickr
+      annotated-transformer evaluate --corpus multi30k
     """
-    splits = corpora.load_corpus(corpus, data_dir=data_dir)
-    if split not in splits:
-        raise InputError(f"{corpus} has no split {split!r}: choose {', '.join(splits)}")
-    pairs = splits[split][:limit]
-    search = partial(beam_search, beam_size=beam_size, alpha=alpha)
     translator = load(model)
-    hypotheses = translator.translate(
-        [source for source, _ in pairs],
-        search=greedy_search if beam_size == 1 else search,
-    )
-    scores = corpus_scores(hypotheses, [target for _, target in pairs])
-    report(
-        {
-            "corpus": corpus,
-            "split": split,
-            "sentences": len(pairs),
-            "beam_size": beam_size,
-        }
-        | asdict(scores),
-        as_json,
-    )
+    corpus = corpus or runs.trained_on(model or PRETRAINED)
+    splits = corpora.load_corpus(corpus, data_dir=data_dir)
+    name = "test_2016_flickr" if (corpus, split) == ("multi30k", "test") else split
+    if name not in splits:
+        raise InputError(f"{corpus} has no split {split!r}: choose {', '.join(splits)}")
+    pairs = splits[name][:limit]
+    results = runs.evaluate(translator, pairs, beam_size=beam_size, alpha=alpha)
+    facts = {"corpus": corpus, "split": name, "sentences": len(pairs), "alpha": alpha}
+    if as_json:
+        print(json.dumps(facts | {"scores": results}))
+        return
+    report(facts, as_json)
+    for search, scores in results.items():
+        print(f"\n{search:>24}")
+        for key, value in scores.items():
+            shown = f"{value:.2f}" if isinstance(value, float) else value
+            print(f"{key:>24}  {shown}")
 
 
 @app.command()
@@ -340,17 +335,12 @@ def info(model: Model = None, as_json: AsJson = False) -> None:
         "device": "cuda" if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
     }
-    try:
-        folder = model or runs.newest_run()
-    except InputError:
-        facts["model"] = None
-    else:
-        config = Translator.load(folder).model.config
-        facts |= {
-            "model": str(folder),
-            "parameters": parameter_count(config),
-            **asdict(config),
-        }
+    config = load(model).model.config
+    facts |= {
+        "model": str(model or "the one that ships"),
+        "parameters": parameter_count(config),
+        **asdict(config),
+    }
     report(facts, as_json)
 
 
@@ -364,8 +354,8 @@ def draw_curve(path: Path, history: list[dict[str, Any]]) -> None:
 
 
 def load(model: Path | None) -> Translator:
-    """The model asked for, or the newest run."""
-    return Translator.load(model or runs.newest_run())
+    """The model asked for, or the one that ships."""
+    return Translator.load(model or PRETRAINED)
 
 
 def report(facts: dict[str, Any], as_json: bool) -> None:

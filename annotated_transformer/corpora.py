@@ -13,6 +13,7 @@ from pathlib import Path
 from annotated_transformer.errors import InputError
 from annotated_transformer.grammar import Pair, grammar_corpus
 
+SAMPLES, N_CAPTIONS = Path(__file__).with_name("samples.tsv"), 90
 DATA_VARIABLE = "ANNOTATED_TRANSFORMER_DATA"  # the folder of whoever has no network
 COMMIT = "a3d2e0d26b56f3846f66a952536ffed4e401d05a"
 BASE_URL = (
@@ -57,6 +58,24 @@ def multi30k(data_dir: str | Path | None = None) -> dict[str, list[Pair]]:
     return corpus
 
 
+def multi30k_at_hand(data_dir: str | Path | None = None) -> bool:
+    """Whether `multi30k` can read the corpus without a download."""
+    folder = _data_folder(data_dir) or _cache()
+    return all(
+        (folder / name).is_file() or (folder / name.removesuffix(".gz")).is_file()
+        for name in SHA256
+    )
+
+
+def sample_captions() -> dict[str, list[Pair]]:
+    """Sentence pairs written for this course, to translate without any download.
+
+    "captions" are like Multi30k's, "outside" are not: questions, news, proverbs.
+    """
+    pairs = parallel_tsv(SAMPLES)
+    return {"captions": pairs[:N_CAPTIONS], "outside": pairs[N_CAPTIONS:]}
+
+
 def download_multi30k(data_dir: str | Path | None = None) -> Path:
     """Download what is missing of Multi30k, and return the folder that now holds it.
 
@@ -67,8 +86,7 @@ def download_multi30k(data_dir: str | Path | None = None) -> Path:
 
     # Its notes name this machine's folders, which notebooks would store.
     pooch.get_logger().setLevel("WARNING")
-    cache = pooch.os_cache("annotated-transformer") / "multi30k"
-    folder = _data_folder(data_dir) or cache
+    folder = _data_folder(data_dir) or _cache()
     files = pooch.create(folder, BASE_URL, registry=SHA256)
     for name in SHA256:
         try:
@@ -167,6 +185,13 @@ def load_corpus(
         f"there is no corpus {name!r}: choose grammar, multi30k, a file of lines "
         "source-tab-target, or two files as source.txt,target.txt"
     )
+
+
+def _cache() -> Path:
+    """Where a download is kept on this platform."""
+    import pooch
+
+    return pooch.os_cache("annotated-transformer") / "multi30k"
 
 
 def _data_folder(data_dir: str | Path | None) -> Path | None:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from annotated_transformer.checkpoints import (
 )
 from annotated_transformer.config import SMALL, TINY, TransformerConfig
 from annotated_transformer.corpora import Pair, load_corpus
-from annotated_transformer.decoding import greedy_search
+from annotated_transformer.decoding import beam_search, greedy_search
 from annotated_transformer.errors import InputError
-from annotated_transformer.scores import corpus_scores
+from annotated_transformer.scores import corpus_scores, word_bleu
 from annotated_transformer.tokenizers import (
     SubwordTokenizer,
     Tokenizer,
@@ -238,15 +239,33 @@ def default_processes() -> int:
     return min(4, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
-def newest_run(folder: Path = Path("runs")) -> Path:
-    """The run whose weights were written last. Raises InputError if there is none."""
-    runs = sorted(folder.glob(f"*/{WEIGHTS}"), key=lambda path: path.stat().st_mtime)
-    if not runs:
-        raise InputError(
-            "there is no trained model here yet: `annotated-transformer train --corpus "
-            "grammar` makes one in about two minutes; --model names a folder elsewhere"
+def trained_on(folder: Path) -> str:
+    """The corpus of the run that made a model. Raises InputError if none is named."""
+    corpus = read_json(folder / SETTINGS).get("recipe", {}).get("corpus")
+    if corpus is None:
+        raise InputError(f"{folder / SETTINGS} names no corpus: name one with --corpus")
+    return corpus
+
+
+def evaluate(
+    translator: Translator, pairs: list[Pair], *, beam_size: int = 5, alpha: float = 0.6
+) -> dict[str, dict[str, Any]]:
+    """Scores of greedy search and of beam search (where `beam_size` is above 1)."""
+    searches: dict[str, Callable] = {"greedy": greedy_search}
+    if beam_size > 1:
+        beam = partial(beam_search, beam_size=beam_size, alpha=alpha)
+        searches[f"beam {beam_size}"] = beam
+    references = [target for _, target in pairs]
+    results = {}
+    for name, search in searches.items():
+        hypotheses = translator.translate(
+            [source for source, _ in pairs], search=search
         )
-    return runs[-1].parent
+        scores = asdict(corpus_scores(hypotheses, references))
+        signature = scores.pop("signature")
+        scores["word_bleu"] = word_bleu(hypotheses, references)
+        results[name] = scores | {"signature": signature}
+    return results
 
 
 def average_run(run: Path, last: int, output: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from annotated_transformer.errors import InputError
-from annotated_transformer.tokenizers import PAD
+from annotated_transformer.tokenizers import PAD, split_words
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,21 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> Score
             for score, metric in zip((bleu, chrf), metrics, strict=True)
         ),
     )
+
+
+def word_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """BLEU over lowercased spaCy words, as the well-known tutorials print it.
+
+    Higher than `corpus_scores` on the same text, since case no longer counts: compare
+    it only with figures that were computed in the same way.
+    """
+    from torchtext.data.metrics import bleu_score
+
+    words, reference_words = (
+        [[word.lower() for word in split_words(text, "en")] for text in texts]
+        for texts in (hypotheses, references)
+    )
+    return 100 * bleu_score(words, [[reference] for reference in reference_words])
 
 
 def token_accuracy(

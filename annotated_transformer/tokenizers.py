@@ -174,8 +174,8 @@ class WordTokenizer:
         """Keep the words that the training split holds at least `min_freq` times."""
         counts: tuple[Counter[str], Counter[str]] = Counter(), Counter()
         for source, target in pairs:
-            counts[0].update(_words(source, "de"))
-            counts[1].update(_words(target, "en"))
+            counts[0].update(split_words(source, "de"))
+            counts[1].update(split_words(target, "en"))
         kept = [{w: n for w, n in side.items() if n >= min_freq} for side in counts]
         for side, words in zip(counts, kept, strict=True):
             if not words:
@@ -208,11 +208,11 @@ class WordTokenizer:
 
     def encode_source(self, text: str) -> list[int]:
         """The ids of a German text, ending with EOS."""
-        return [*(self._source[word] for word in _words(text, "de")), EOS]
+        return [*(self._source[word] for word in split_words(text, "de")), EOS]
 
     def encode_target(self, text: str) -> list[int]:
         """The ids of an English text, ending with EOS."""
-        return [*(self._target[word] for word in _words(text, "en")), EOS]
+        return [*(self._target[word] for word in split_words(text, "en")), EOS]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The English text up to the first EOS, with a guess where the spaces were."""
@@ -246,7 +246,8 @@ def _content(ids: Iterable[int]) -> list[int]:
     return [i for i in before_end if i not in (PAD, BOS)]
 
 
-def _words(text: str, language: str) -> list[str]:
+def split_words(text: str, language: str) -> list[str]:
+    """The words of a text by spaCy's rules for a language, "de" or "en"."""
     return [word.text for word in _spacy_tokenizer(language)(normalize(text))]
 
 

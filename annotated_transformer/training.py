@@ -39,6 +39,8 @@ from annotated_transformer.schedule import cosine, inverse_square_root
 from annotated_transformer.tokenizers import PAD
 from annotated_transformer.transformer import Transformer
 
+HISTORY = "history.jsonl"  # in a run's folder: one line for each validation
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
@@ -345,7 +347,7 @@ def save_progress(
     improved: bool,
 ) -> None:
     """Write history, checkpoint and best weights; forget checkpoints beyond `keep`."""
-    with whole_or_nothing(run / "history.jsonl") as temporary:
+    with whole_or_nothing(run / HISTORY) as temporary:
         temporary.write_text(
             "".join(json.dumps(row) + "\n" for row in history), "utf-8"
         )
@@ -360,7 +362,7 @@ def save_progress(
 
 def read_history(run: Path) -> list[dict[str, Any]]:
     """The rows of a run's history; none if it has not begun."""
-    path = run / "history.jsonl"
+    path = run / HISTORY
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
 

@@ -21,6 +21,7 @@ from annotated_transformer.tokenizers import Tokenizer, load_tokenizer
 from annotated_transformer.transformer import Transformer
 
 SETTINGS = "settings.json"
+PRETRAINED = Path(__file__).with_name("pretrained")  # the model that ships
 BATCH_TOKENS = 4_000  # source tokens decoded at once
 
 
@@ -45,6 +46,14 @@ class Translator:
         model = Transformer(config)
         load_weights(folder / weights, model)
         return cls(model.eval(), load_tokenizer(folder))
+
+    @classmethod
+    def pretrained(cls) -> "Translator":
+        """German to English, as it ships with the package: nothing to download.
+
+        `pretrained/README.md`, its model card, says how it was trained and scored.
+        """
+        return cls.load(PRETRAINED)
 
     def save(self, folder: Path | str, **settings: Any) -> None:
         """Write settings, tokenizer and weights; more settings may be added by name."""

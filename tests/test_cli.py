@@ -74,23 +74,33 @@ def test_json_is_one_object(model):
     done = cli("translate", GERMAN[0], "--model", model, "--json", "--beam-size", 1)
     (pair,) = json.loads(done.stdout)["translations"]
     assert pair["source"] == GERMAN[0]
-    scores = json.loads(
-        cli("evaluate", "--model", model, "--limit", 20, "--json").stdout
+    done = cli("evaluate", "--model", model, "--limit", 20, "--json")
+    facts = json.loads(done.stdout)
+    assert (facts["corpus"], facts["split"], facts["sentences"]) == (
+        *("grammar", "test"),  # the corpus that the model was trained on
+        20,
     )
-    assert {"bleu", "chrf", "exact_match", "signature"} <= scores.keys()
-    assert scores["sentences"] == 20 and "tok:13a" in scores["signature"]
+    assert facts["scores"].keys() == {"greedy", "beam 5"}
+    for scores in facts["scores"].values():
+        assert {"bleu", "chrf", "exact_match", "word_bleu"} <= scores.keys()
+        assert "tok:13a" in scores["signature"]
     assert json.loads(cli("info", "--model", model, "--json").stdout)["d_ff"] == 24
 
 
-def test_the_newest_run_is_the_default(model):
-    folder = model.parent.parent / "elsewhere"
-    (folder / "runs").mkdir(parents=True)
-    (folder / "runs" / "mine").symlink_to(model)
-    done = cli("translate", GERMAN[0], cwd=folder)
-    assert (
-        done.returncode == 0
-        and done.stdout == cli("translate", GERMAN[0], "--model", model).stdout
+def test_the_shipped_model_translates_wherever_it_is_called(tmp_path):
+    done = cli("translate", "Ein Hund läuft am Strand.", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode() in (
+        "A dog is running on the beach.\n",
+        "A dog runs on the beach.\n",
+        "A dog is running along the beach.\n",
     )
+    assert not list(tmp_path.iterdir())  # and leaves nothing behind
+
+
+def test_a_model_of_no_known_corpus_asks_for_one(model, tmp_path):
+    Translator.load(model).save(tmp_path)
+    refused(cli("evaluate", "--model", tmp_path), "names no corpus", "--corpus")
 
 
 def test_sampling_follows_its_seed(model):
@@ -166,7 +176,6 @@ def test_ten_thousand_tokens_are_refused_before_anything_is_translated(model):
 
 
 def test_missing_and_damaged_models_are_named(model, tmp_path):
-    refused(cli("translate", "Hund", cwd=tmp_path), "train --corpus grammar")
     refused(cli("translate", "Hund", "--model", tmp_path), "settings.json is missing")
     for name, content in [
         ("model.safetensors", pickle.dumps({"weights": 1})),

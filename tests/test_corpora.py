@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import logging
 import random
+import unicodedata
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,9 +22,11 @@ from annotated_transformer.corpora import (
     download_multi30k,
     load_corpus,
     multi30k,
+    multi30k_at_hand,
     parallel_text,
     parallel_tsv,
     read_lines,
+    sample_captions,
     split_corpus,
 )
 from annotated_transformer.errors import InputError
@@ -318,6 +321,29 @@ def test_data_at_hand_need_no_network(small, tmp_path, monkeypatch):
     monkeypatch.setenv(DATA_VARIABLE, str(tmp_path))
     assert multi30k() == load_corpus("multi30k") == {"train": PAIRS}
     assert multi30k(inner) == load_corpus("multi30k", data_dir=inner)
+
+
+def test_whether_the_data_are_at_hand_is_known_without_a_download(
+    small, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(corpora, "BASE_URL", "http://127.0.0.1:1/")
+    folder = put(tmp_path / "here", small)
+    assert multi30k_at_hand(folder)
+    assert not multi30k_at_hand(tmp_path / "nowhere") and not multi30k_at_hand()
+    monkeypatch.setenv(DATA_VARIABLE, str(folder))
+    (folder / "train.en.gz").rename(tmp_path / "train.en.gz")
+    assert not multi30k_at_hand()
+    (folder / "train.en").write_bytes(text(1))
+    assert multi30k_at_hand()
+
+
+def test_the_sample_captions_are_pairs_and_all_different():
+    samples = sample_captions()
+    assert (len(samples["captions"]), len(samples["outside"])) == (90, 30)
+    pairs = samples["captions"] + samples["outside"]
+    for side in zip(*pairs, strict=True):
+        assert len(set(side)) == 120
+        assert all(s == unicodedata.normalize("NFC", s) for s in side)
 
 
 def test_unpacked_data_are_read_and_counted(small, tmp_path):

@@ -8,8 +8,8 @@ import sacrebleu
 import torch
 
 from annotated_transformer.errors import InputError
-from annotated_transformer.scores import corpus_scores, token_accuracy
-from annotated_transformer.tokenizers import PAD
+from annotated_transformer.scores import corpus_scores, token_accuracy, word_bleu
+from annotated_transformer.tokenizers import PAD, split_words
 
 REFERENCES = ["Two dogs run on the beach.", "A man reads.", "She sings a song.", "No."]
 
@@ -37,6 +37,14 @@ def test_chrf_by_hand():
     # Of 3, 2 and 1 character n-grams, 2, 1 and 0 agree, for precision and recall alike.
     by_hand = 100 * (2 / 3 + 1 / 2 + 0) / 3
     assert corpus_scores(["abc"], ["abd"]).chrf == pytest.approx(by_hand, abs=1e-9)
+
+
+def test_word_bleu_ignores_case_and_splits_words_as_spacy_does():
+    assert word_bleu([r.upper() for r in REFERENCES], REFERENCES) == pytest.approx(100)
+    theirs, ours = "I don't stop now.", "We don't stop now."
+    assert split_words(theirs, "en") == ["I", "do", "n't", "stop", "now", "."]
+    by_hand = 100 * (5 / 6 * 4 / 5 * 3 / 4 * 2 / 3) ** (1 / 4)
+    assert word_bleu([ours], [theirs]) == pytest.approx(by_hand, abs=1e-4)
 
 
 def test_perfect_translations_score_100():
