@@ -75,3 +75,10 @@ def test_it_scores_what_its_card_says(multi30k_folder):
         for key in ("bleu", "chrf", "word_bleu"):
             # Another processor may decide a near tie the other way, in a few words.
             assert found[search][key] == pytest.approx(scores[key], abs=0.15)
+
+
+def test_the_readme_prints_its_scores():
+    readme = (PRETRAINED.parents[1] / "README.md").read_text("utf-8")
+    for search, row in SCORES["test_2016_flickr"].items():
+        figures = " | ".join(f"{row[key]:.2f}" for key in ("bleu", "chrf", "word_bleu"))
+        assert f"| {search} | {figures} |" in readme
