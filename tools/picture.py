@@ -1,7 +1,8 @@
 """Draw the picture of the README: one translation, and the attention that made it.
 
-annotated-transformer train --corpus grammar
-python tools/picture.py runs/grammar
+python tools/picture.py
+
+Takes the model that ships; another one's folder can be named.
 """
 
 import argparse
@@ -11,19 +12,21 @@ import torch
 
 from annotated_transformer.attention import record_attention
 from annotated_transformer.checkpoints import whole_or_nothing
-from annotated_transformer.decoding import greedy_search
+from annotated_transformer.decoding import beam_search
 from annotated_transformer.plots import heatmap, use_style
 from annotated_transformer.tokenizers import BOS, EOS
-from annotated_transformer.translator import Translator
+from annotated_transformer.translator import PRETRAINED, Translator
 
-SENTENCE = "Ein Kind, das einen roten Ball wegwirft, lacht."
+SENTENCE = "Eine Frau wartet, während ein Mann ein altes Auto repariert."
 PICTURE = Path(__file__).parents[1] / "book" / "images" / "attention.png"
 
 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path, help="folder of a trained model")
+    parser.add_argument(
+        "model", type=Path, nargs="?", default=PRETRAINED, help="folder of a model"
+    )
     parser.add_argument("--sentence", default=SENTENCE)
     parser.add_argument("--layer", type=int, default=-1)
     arguments = parser.parse_args()
@@ -32,12 +35,12 @@ def main() -> None:
     translator = Translator.load(arguments.model)
     model, tokenizer = translator.model, translator.tokenizer
     src = torch.tensor([translator.encode(arguments.sentence)])
-    (output,) = greedy_search(model, src)
+    (output,) = beam_search(model, src)  # as `translate` does
     with torch.no_grad(), record_attention(model) as maps:
         model(src, torch.tensor([[BOS, *output]]))  # predicts output and end token
     layers = [weights for name, weights in maps.items() if "cross" in name]
     figure = heatmap(
-        layers[arguments.layer][0].mean(0),
+        layers[arguments.layer][0].mean(0),  # the mean of the heads
         rows=tokenizer.target_pieces([*output, EOS]),
         columns=tokenizer.source_pieces(src[0].tolist()),
         title=f"“{tokenizer.decode(output)}”",
