@@ -14,7 +14,10 @@ from tools import sync
 
 ROOT = Path(__file__).parents[1]
 # The model and what trains it: the course shows all of it.
-SHOWN_WHOLE = "attention batches config layers loss masks schedule transformer".split()
+SHOWN_WHOLE = [
+    *("attention", "batches", "config", "decoding", "layers"),
+    *("loss", "masks", "schedule", "transformer"),
+]
 ADDRESS = "https://github.com/someone/course"
 
 MODULE = '''\
