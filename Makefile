@@ -7,21 +7,22 @@ NB ?= notebooks/*.ipynb
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
+BOOK_STAMP := .venv/.stamp-book
 BENCH_STAMP := .venv/.stamp-bench
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test notebooks sync check bench
+.PHONY: help lab test notebooks sync check book book-serve bench
 
 help: ## List the commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
 	  awk -F'|' '{ printf "  %-16s %s\n", $$1, $$2 }'
 
 lab: $(STAMP) ## Open the course in JupyterLab (on a server: ARGS="--no-browser")
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
 	  notebooks/00_start_here.ipynb $(ARGS)
 
-test: $(STAMP) ## Run every test, and every notebook against its stored outputs
+test: $(BOOK_STAMP) ## Run every test, and every notebook against its stored outputs
 	$(BIN)/python -m pytest -n 2 --dist loadfile \
 	  --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg tests notebooks $(ARGS)
 
@@ -35,6 +36,12 @@ check: $(STAMP) ## Lint, format check and types; changes nothing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+book: $(BOOK_STAMP) ## Build the web book (needs npm): book/_build/site
+	$(BIN)/python -m tools.book build
+
+book-serve: $(BOOK_STAMP) ## Serve the book that was built (another port: ARGS="--port 9000")
+	$(BIN)/python -m tools.book serve $(ARGS)
 
 bench: $(BENCH_STAMP) ## Compare the speed with other libraries (more to install)
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -55,6 +62,10 @@ $(STAMP): pyproject.toml constraints.txt
 	# torch first: by far the largest, and kept if a later download fails.
 	$(INSTALL) "$$(grep '^torch==' constraints.txt)"
 	$(INSTALL) -e ".[lab,test]"
+	@touch $@
+
+$(BOOK_STAMP): $(STAMP)
+	$(INSTALL) -e ".[book]"
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP)

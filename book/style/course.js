@@ -72,8 +72,36 @@ function pointAtWords() {
   }
 }
 
+// Two names that the theme's own buttons lack for those who cannot see them.
+function nameButtons() {
+  for (const summary of document.querySelectorAll("nav.bd-links summary")) {
+    summary.setAttribute("aria-label", "Show or hide the pages below");
+  }
+  for (const button of document.querySelectorAll(".search-button-field")) {
+    button.removeAttribute("aria-label"); // its text says it
+  }
+  for (const button of document.querySelectorAll(".theme-switch-button")) {
+    const modes = [...button.querySelectorAll("[title]")].map((icon) => icon.title);
+    button.setAttribute("aria-label", `Color mode: ${modes.join(", ")}`);
+    for (const icon of button.querySelectorAll("[title]")) icon.setAttribute("aria-hidden", "true");
+  }
+}
+
+// What scrolls by itself must be reachable with the keyboard.
+function reachScrolling() {
+  for (const box of document.querySelectorAll("div.math, .code-map, .chart")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  }
+}
+
 document.addEventListener("DOMContentLoaded", () => {
+  nameButtons();
   if (window.vegaEmbed) drawCharts();
   explainTerms();
   pointAtWords();
+  reachScrolling();
+  window.addEventListener("resize", reachScrolling);
+});
+window.addEventListener("load", () => {
+  window.MathJax?.startup?.promise?.then(reachScrolling);
 });

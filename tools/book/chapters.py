@@ -13,7 +13,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from tools import sync
-from tools.book.course import Chapter, Course, as_json, label
+from tools.book.course import DEPARTS, Chapter, Course, as_json, label
 
 VEGA_LITE = "application/vnd.vegalite.v5+json"
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
@@ -78,6 +78,9 @@ def prepare(
         if cell.cell_type == "markdown":
             text = frame(cell.source, course, chapter) if i == 0 else cell.source
             text = cite(text, keys)
+            if DEPARTS.search(text):
+                anchor = chapter.box_anchor(cell.id)
+                text = DEPARTS.sub(rf"({anchor})=\n\g<0>", text, count=1)
             if address in linked and i:
                 text = f"({chapter.anchor(cell.id)})=\n{text}"
             cell.source = text

@@ -83,6 +83,10 @@ class Chapter:
         """The name of a cell's anchor in the book."""
         return f"cell-{self.number}-{cell}"
 
+    def box_anchor(self, cell: str) -> str:
+        """The name of the anchor of a box "Departs from" in a cell."""
+        return f"departs-{self.number}-{cell}"
+
     def what_is(self, cell_id: str) -> tuple[str, str]:
         """The heading above a cell, and what the cell is, in a word or two."""
         heading = self.title
@@ -185,7 +189,7 @@ class Course:
         for chapter in self.chapters:
             for cell in chapter.notebook.cells:
                 if cell.cell_type == "markdown" and DEPARTS.search(cell.source):
-                    found[f"{chapter.path.stem}#{cell.id}"] = tests_named(cell.source)
+                    found[f"{chapter.path.stem}#{cell.id}"] = named_tests(cell.source)
         return found
 
     def departures_in_code(self) -> set[str]:
@@ -203,7 +207,7 @@ class Course:
         for chapter in self.chapters:
             for cell in chapter.notebook.cells:
                 if cell.cell_type == "markdown":
-                    named |= set(tests_named(cell.source))
+                    named |= set(named_tests(cell.source))
         return sorted(named & set(self.sources_of_tests))
 
     def covered(self) -> tuple[int, int, int]:
@@ -213,7 +217,7 @@ class Course:
         return cells, len(self.paper_map) - cells - never, never
 
 
-def tests_named(text: str) -> list[str]:
+def named_tests(text: str) -> list[str]:
     """The tests that a text names; "::test_y" alone is in the file named before it."""
     names, file = [], ""
     for match in TEST_NAME.finditer(text):

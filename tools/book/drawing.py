@@ -1,7 +1,5 @@
 """The map of the code: Figure 1 of the paper, drawn with our names, to click on."""
 
-import html
-
 from tools.book.course import Course
 
 WIDTH, BOX = 300, 58
@@ -63,12 +61,6 @@ AROUND: list[tuple[str, list[tuple[str, str, str]]]] = [
 ]
 
 
-def link(address: str, inside: str, words: str) -> str:
-    """A link in the picture."""
-    name = html.escape(words, quote=True)
-    return f'<a href="{address}" aria-label="{name}">{inside}</a>'
-
-
 def box(course: Course, text: str, number: str, module: str, x: int, y: int) -> str:
     """A box: its title leads to the chapter, its file name to the module."""
     chapter = course.chapter(number)
@@ -78,11 +70,9 @@ def box(course: Course, text: str, number: str, module: str, x: int, y: int) -> 
         f'<text x="{x + 14}" y="{y + 45}" class="place">{place}</text>'
     )
     if chapter:
-        title = link(f"../{chapter.doc}.html", title, f"{text}: chapter {number}")
-    file = (
-        f'<text x="{x + WIDTH - 14}" y="{y + 45}" class="file">{module}.py</text>'
-    )
-    return title + link(f"../api/{module}.html", file, f"{text}: module {module}")
+        title = f'<a href="../{chapter.doc}.html">{title}</a>'
+    file = f'<text x="{x + WIDTH - 14}" y="{y + 45}" class="file">{module}.py</text>'
+    return f'{title}<a href="../api/{module}.html">{file}</a>'
 
 
 def arrow(*points: tuple[int, int]) -> str:
@@ -126,20 +116,22 @@ def code_map(course: Course) -> str:
         for i, (text, number, module) in enumerate(entries):
             y = 930 + i * 66
             shapes.append(
-                f'<rect class="box plain" x="{x}" y="{y}" width="272" height="58" rx="8"/>'
+                f'<rect class="box plain" x="{x}" y="{y}" '
+                'width="272" height="58" rx="8"/>'
                 + box(course, text, number, module, x, y).replace(
                     f'x="{x + WIDTH - 14}"', f'x="{x + 258}"'
                 )
             )
     described = (
-        "Map of the model's code. Left, the encoder: embeddings, positions, then layers of "
-        "self-attention and feed-forward, each with a residual and a norm. Right, the decoder: "
-        "the same with masked self-attention and cross-attention, which reads the encoder's "
-        "memory. Every box links to a chapter and to a module."
+        "Map of the model's code. Left, the encoder: embeddings, positions, then "
+        "layers of self-attention and feed-forward, each with a residual and a norm. "
+        "Right, the decoder: the same with masked self-attention and cross-attention, which reads "
+        "the encoder's memory. Every box links to a chapter and to a module."
     )
     return (
         '<figure class="code-map"><svg viewBox="0 0 860 1340" role="group" '
-        f'aria-label="{described}"><defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" '
-        'markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0 L8 4 L0 8 z"/></marker>'
+        f'aria-label="{described}"><defs>'
+        '<marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+        'markerHeight="7" orient="auto"><path d="M0 0 L8 4 L0 8 z"/></marker>'
         f"</defs>{''.join(shapes)}</svg></figure>"
     )

@@ -1,4 +1,4 @@
-"""The book's own part of Sphinx: figures, equations, boxes, solutions, links in the text.
+"""The book's own part of Sphinx: figures, equations, boxes, solutions, links in texts.
 
 Works on the parsed pages, so that the notebooks stay plain Markdown. Everything that it
 looks for is a convention of the course: a caption that starts with **Fig. 2.3**, a box
@@ -23,7 +23,7 @@ from sphinx.ext import autodoc
 
 FIGURE = re.compile(r"Fig\. (\d+)\.(\d+)")
 BOX = re.compile(
-    r"(Predict first|Known trap|Departs from|What the paper leaves open|Not in the paper)"
+    r"(Predict first|Known trap|Departs from|What the paper leaves|Not in the paper)"
 )
 KINDS = {"Predict first": "predict", "Known trap": "trap"}  # all others are departures
 SECTION = re.compile(r"(\d+(?:\.\d+)?)\.? ")
@@ -120,7 +120,9 @@ def figures(app: Sphinx, doctree: nodes.document) -> None:
             cell = before
             if before.get("hide_mode") in (None, "input"):
                 # the code stays above; the picture and its caption belong together
-                outputs = [c for c in before if c.get("nb_element") == "cell_code_output"]
+                outputs = [
+                    c for c in before if c.get("nb_element") == "cell_code_output"
+                ]
                 cell = nodes.container(classes=["cell"])
                 for output in outputs:
                     before.remove(output)
@@ -153,45 +155,66 @@ def equations(app: Sphinx, doctree: nodes.document) -> None:
         name_target(app, docname, name, name, f"Eq. {number}")
 
 
+def parts_of_quote(quote: nodes.block_quote) -> list[list[nodes.Node]]:
+    """A quotation's children, cut where a paragraph opens a box."""
+    parts: list[list[nodes.Node]] = [[]]
+    for child in quote.children:
+        strong = opening(child) if isinstance(child, nodes.paragraph) else None
+        if strong is not None and BOX.match(strong.astext()) and parts[-1]:
+            parts.append([])
+        parts[-1].append(child)
+    return parts
+
+
 def boxes(app: Sphinx, doctree: nodes.document) -> None:
     """Turn a quotation that starts with **Known trap...** into a box with a title."""
     rows = app.config.course["departures"]
-    docname = app.env.docname
     for quote in list(doctree.findall(nodes.block_quote)):
-        first = quote.next_node(nodes.paragraph)
-        strong = opening(first)
-        match = BOX.match(strong.astext()) if strong is not None else None
-        if first is None or strong is None or not match:
+        made: list[nodes.Node] = []
+        for part in parts_of_quote(quote):
+            first = part[0] if part else None
+            strong = opening(first) if isinstance(first, nodes.paragraph) else None
+            match = BOX.match(strong.astext()) if strong is not None else None
+            if not isinstance(first, nodes.paragraph) or strong is None or not match:
+                break
+            title = nodes.title("", "", *[c.deepcopy() for c in strong.children])
+            last = title.children[-1]
+            if isinstance(last, nodes.Text):
+                title.replace(last, nodes.Text(last.astext().rstrip(".:")))
+            while first.children[0] is not strong:
+                first.remove(first.children[0])
+            first.remove(strong)
+            if first.children and isinstance(first[0], nodes.Text):
+                first.replace(first[0], nodes.Text(first[0].astext().lstrip()))
+            kind = KINDS.get(match[1], "departs")
+            box = nodes.admonition("", title, *part, classes=["box", kind])
+            made.append(box)
+        if not made:
             continue
-        kind = KINDS.get(match[1], "departs")
-        title = nodes.title("", "", *[c.deepcopy() for c in strong.children])
-        last = title.children[-1]
-        if isinstance(last, nodes.Text):
-            title.replace(last, nodes.Text(last.astext().rstrip(".:")))
-        while first.children and first.children[0] is not strong:
-            first.remove(first.children[0])
-        first.remove(strong)
-        if first.children and isinstance(first.children[0], nodes.Text):
-            first.replace(first[0], nodes.Text(first[0].astext().lstrip()))
-        box = nodes.admonition("", title, classes=["box", kind], ids=quote["ids"])
-        box += quote.children
-        quote.replace_self(box)
-        file = ""
-        for literal in list(box.findall(nodes.literal)):
-            test = TEST.fullmatch(literal.astext())
-            if test:
-                file = test[1] or file
-                known = app.config.course["proofs"].get(f"{file}::{test[2]}")
-                if known:
-                    link = reference(docname, known, "")
-                    link.children = [literal.deepcopy()]
-                    literal.replace_self(link)
+        made[0]["ids"] = quote["ids"]
         row = next((rows[i] for i in quote["ids"] if i in rows), None)
         if row:
             address = f"../book/departures.html#{row}"
             words = "In the table of departures"
             link = nodes.reference("", words, refuri=address, internal=True)
-            box += nodes.paragraph("", "", link, classes=["see"])
+            made[0] += nodes.paragraph("", "", link, classes=["see"])
+        quote.replace_self(made)
+
+
+def tests(app: Sphinx, doctree: nodes.document) -> None:
+    """Link the name of a test to its source."""
+    docname, file = app.env.docname, ""
+    if not docname.startswith("notebooks/"):
+        return
+    for literal in list(doctree.findall(nodes.literal)):
+        test = TEST.fullmatch(literal.astext())
+        if test:
+            file = test[1] or file
+            known = app.config.course["proofs"].get(f"{file}::{test[2]}")
+            if known:
+                link = reference(docname, known, "")
+                link.children = [literal.deepcopy()]
+                literal.replace_self(link)
 
 
 def cells(app: Sphinx, doctree: nodes.document) -> None:
@@ -203,7 +226,9 @@ def cells(app: Sphinx, doctree: nodes.document) -> None:
             cell["ids"].append(name)
             name_target(app, docname, name, name, name)
         code = cell.next_node(nodes.literal_block)
-        header = re.match(r"# annotated_transformer/(\w+)\.py\n", code.astext() if code else "")
+        header = re.match(
+            r"# annotated_transformer/(\w+)\.py\n", code.astext() if code else ""
+        )
         if header:
             cell["classes"].append("from-package")
             text = f"In the package: {header[1]}.py"
@@ -213,7 +238,11 @@ def cells(app: Sphinx, doctree: nodes.document) -> None:
     for parent in list(doctree.findall(nodes.Element)):
         run: list[nodes.Node] = []
         for child in [*list(parent.children), None]:
-            inside = child is not None and is_cell(child) and "tag_solution" in child["classes"]
+            inside = (
+                child is not None
+                and is_cell(child)
+                and "tag_solution" in child["classes"]
+            )
             if inside and child is not None:
                 run.append(child)
             elif run:
@@ -229,7 +258,14 @@ def plain_texts(doctree: nodes.document) -> Iterator[nodes.Text]:
     """The text of paragraphs, cells of tables and captions, not of links or code."""
     skipped = (
         *(nodes.reference, addnodes.pending_xref, nodes.literal, nodes.title),
-        *(nodes.strong, nodes.math, nodes.raw, nodes.literal_block, nodes.math_block, nodes.comment),
+        *(
+            nodes.strong,
+            nodes.math,
+            nodes.raw,
+            nodes.literal_block,
+            nodes.math_block,
+            nodes.comment,
+        ),
         addnodes.desc_signature,
     )
     for text in list(doctree.findall(nodes.Text)):
@@ -263,7 +299,7 @@ def split(text: nodes.Text, pattern: re.Pattern, make: Callable) -> None:
 
 
 def links_in_text(app: Sphinx, doctree: nodes.document) -> None:
-    """Link "Fig. 2.3", "chapter 07", "section 5", and the paper's equations and tables."""
+    """Link "Fig. 2.3", "chapter 07", "section 5" and the paper's equations."""
     docname = app.env.docname
     if not docname.startswith("notebooks/"):
         return
@@ -332,8 +368,18 @@ def terms(app: Sphinx, doctree: nodes.document) -> None:
 
 def on_read(app: Sphinx, doctree: nodes.document) -> None:
     """All changes to one page."""
-    for change in (boxes, cells, figures, equations, links_in_text, terms):
+    for change in (boxes, tests, cells, figures, equations, links_in_text, terms):
         change(app, doctree)
+
+
+class ShortTypes(ast.NodeTransformer):
+    """`Annotated[int, ...]` becomes `int`: the rest is for the command line."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        if isinstance(node.value, ast.Name) and node.value.id == "Annotated":
+            assert isinstance(node.slice, ast.Tuple)
+            return self.visit(node.slice.elts[0])
+        return self.generic_visit(node)
 
 
 def source_signature(
@@ -353,6 +399,7 @@ def source_signature(
         return None
     if what in ("class", "method") and node.args.args[:1]:
         node.args.args = node.args.args[1:]  # self
+    node = ShortTypes().visit(node)
     result = ast.unparse(node.returns) if node.returns and what != "class" else None
     return f"({ast.unparse(node.args)})", result
 
@@ -360,7 +407,7 @@ def source_signature(
 def docstring(
     app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]
 ) -> None:
-    """Docstrings are plain words: escape what reStructuredText would take for markup."""
+    """Docstrings are plain words: escape what would be taken for markup."""
     lines[:] = [re.sub(r"(?<!`)\*(?!`)", r"\\*", line) for line in lines]
 
 
@@ -373,10 +420,14 @@ def buttons(app: Sphinx, page: str, template: str, context: dict, doctree: Any) 
         for item in items:
             if "buttons" in item:
                 item["buttons"] = mend(item["buttons"])
-            if "/edit/" in str(item.get("url", "")) and not page.startswith("notebooks/"):
+            if "/edit/" in str(item.get("url", "")) and not page.startswith(
+                "notebooks/"
+            ):
                 if not origin:
                     continue
-                item["url"] = item["url"].partition("/edit/")[0] + f"/edit/main/{origin}"
+                item["url"] = (
+                    item["url"].partition("/edit/")[0] + f"/edit/main/{origin}"
+                )
             kept.append(item)
         return kept
 
@@ -386,7 +437,7 @@ def buttons(app: Sphinx, page: str, template: str, context: dict, doctree: Any) 
 
 def scripts(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
     """Load the chart library where there are charts; leave out what needs a network."""
-    context["script_files"] = [
+    context["script_files"][:] = [  # in place: others add to it after us
         script
         for script in context["script_files"]
         if "thebe" not in str(getattr(script, "filename", "")).lower()
@@ -397,6 +448,22 @@ def scripts(app: Sphinx, page: str, template: str, context: dict, doctree: Any) 
     ):
         for name in ("vega", "vega-lite", "vega-embed"):
             app.add_js_file(f"vega/{name}.min.js", loading_method="defer")
+
+
+def mend_html(app: Sphinx, page: str, template: str, context: dict, doc: Any) -> None:
+    """Mend two things for screen readers: lists that define nothing, and a label."""
+
+    def lines(match: re.Match) -> str:
+        inside = match[2].replace("<dd>", '<span class="sig-line">')
+        return f'{match[1]}<span class="sig-lines">{inside.replace("</dd>", "</span>")}</span>'
+
+    parameters = re.compile(
+        r'(<span class="sig-paren">\(</span>)\s*<dl>(.*?)</dl>', re.S
+    )
+    if "body" in context:
+        body = parameters.sub(lines, context["body"])
+        # the words inside say what unfolds; this label would hide them
+        context["body"] = body.replace(' aria-label="Toggle hidden content"', "")
 
 
 def original_notebooks(app: Sphinx, error: Exception | None) -> None:
@@ -418,6 +485,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-signature", source_signature)
     app.connect("autodoc-process-docstring", docstring)
     app.connect("html-page-context", scripts, priority=400)
+    app.connect("html-page-context", mend_html, priority=500)
     app.connect("html-page-context", buttons, priority=900)
     app.connect("build-finished", original_notebooks)
     assert autodoc  # its events are connected above

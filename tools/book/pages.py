@@ -64,7 +64,7 @@ def toc(course: Course) -> dict[str, Any]:
 
 
 def config(course: Course) -> dict[str, Any]:
-    """Jupyter Book's settings. Without an address there are no buttons that need one."""
+    """Jupyter Book's settings. Without an address, no button that needs one."""
     settings: dict[str, Any] = {
         "title": TITLE,
         "author": "The authors of the course",
@@ -74,7 +74,11 @@ def config(course: Course) -> dict[str, Any]:
         "parse": {
             "myst_enable_extensions": ["colon_fence", "dollarmath", "attrs_inline"],
         },
-        "repository": {"url": course.address or "", "path_to_book": "", "branch": "main"},
+        "repository": {
+            "url": course.address or "",
+            "path_to_book": "",
+            "branch": "main",
+        },
         "html": {
             "favicon": "_assets/favicon.svg",
             "home_page_in_navbar": False,
@@ -105,6 +109,7 @@ def config(course: Course) -> dict[str, Any]:
                 "add_module_names": False,
                 "copybutton_selector": ".cell_input pre, .copy pre",
                 "html_show_sourcelink": False,
+                "html_context": {"default_mode": "auto"},  # light or dark
                 "html_theme_options": {
                     "search_bar_text": "Search the course",
                     "show_navbar_depth": 1,
@@ -145,7 +150,9 @@ def cell_links(course: Course, cells: Iterable[str]) -> str:
     for number in sorted(chapters):
         chapter, sections = chapters[number]
         lines.append(f"- **[{number} {chapter.title}](../{chapter.doc}.ipynb)**")
-        lines += [f"  - {name}: {', '.join(x)}" for name, x in sections.items()]
+        for heading, links in sections.items():
+            colon = "" if heading.endswith("?") else ":"
+            lines.append(f"  - {heading}{colon} {', '.join(links)}")
     return "\n".join(lines)
 
 
@@ -155,10 +162,10 @@ def paper(course: Course) -> str:
     lines = [
         "# The paper, line by line",
         "",
-        "Every section, numbered equation, table and figure of “Attention Is All You Need” "
-        "([arXiv:1706.03762](https://arxiv.org/abs/1706.03762) {cite}`vaswani2017`), in the "
-        "paper's order: what it says, in our words, and the cells of this course that "
-        "explain it, compute it or test it.",
+        "Every section, numbered equation, table and figure of “Attention Is All You "
+        "Need” ([arXiv:1706.03762](https://arxiv.org/abs/1706.03762) "
+        "{cite}`vaswani2017`), in the paper's order: what it says, in our words, and the "
+        "cells of this course that explain it, compute it or test it.",
         "",
         f"**Covered: {done} of {len(course.paper_map)} parts have cells.** "
         f"{planned} are planned, and {never} can't be done here; the row says why.",
@@ -183,10 +190,15 @@ def paper(course: Course) -> str:
     return "\n".join(lines)
 
 
+def in_words(test: str) -> str:
+    """A test's name as a sentence."""
+    text = test.partition("::test_")[2].replace("_", " ")
+    return text[0].upper() + text[1:]
+
+
 def test_link(test: str) -> str:
     """A link to a test's source in the book, as HTML."""
-    name = html.escape(test.partition("::")[2]).replace("_", "_<wbr>")
-    return f'<a href="{page_url("book/proofs", label(test))}"><code>{name}</code></a>'
+    return f'<a href="{page_url("book/proofs", label(test))}">{in_words(test)}</a>'
 
 
 def departures(course: Course) -> str:
@@ -197,23 +209,27 @@ def departures(course: Course) -> str:
         name = f'<th scope="row" id="{label(row["topic"])}">{html.escape(row["topic"])}'
         boxes = [course.chapter_of(box) for box in row.get("boxes", [])]
         links = [
-            f'<a href="{page_url(c.doc, c.anchor(cell))}">chapter {c.number}</a>'
+            f'<a href="{page_url(c.doc, c.box_anchor(cell))}">chapter {c.number}</a>'
             for c, cell in boxes
         ]
-        name += f'<div class="where">{", ".join(links)}</div></th>'
+        name += f'<div class="where">{", ".join(sorted(links))}</div></th>'
         sources = ", ".join(
-            f'<a href="{SOURCES[key][1]}">{SOURCES[key][0]}</a>' for key in row["source"]
+            f'<a href="{SOURCES[key][1]}">{SOURCES[key][0]}</a>'
+            for key in row["source"]
         )
         cells = [
             ("The paper says", code_spans(row["paper"])),
             (
                 "The reference implementation does",
-                f'{code_spans(row["reference"])} <span class="source">({sources})</span>',
+                code_spans(row["reference"])
+                + f' <span class="source">({sources})</span>',
             ),
             ("We do", code_spans(row["ours"])),
             (
                 "Proof",
-                "<ul>" + "".join(f"<li>{test_link(t)}</li>" for t in row["tests"]) + "</ul>",
+                "<ul>"
+                + "".join(f"<li>{test_link(t)}</li>" for t in row["tests"])
+                + "</ul>",
             ),
         ]
         tds = "".join(f'<td data-head="{name}">{text}</td>' for name, text in cells)
@@ -225,11 +241,12 @@ def departures(course: Course) -> str:
     )
     return (
         "# Departures from the paper\n\n"
-        "Where the paper is silent, or where this course does something else, a box in the "
-        "chapter says so. Here they are in one table, beside a reference implementation: "
-        f"Harvard's [Annotated Transformer]({SOURCES['harvard'][1]}), which most readers "
-        f"know, or the authors' own [tensor2tensor]({SOURCES['tensor2tensor'][1]}). Each row "
-        f"leads to the tests that prove what we say of ours. There are {len(rows)} rows.\n\n"
+        "Where the paper is silent, or where this course does something else, a box in "
+        "the chapter says so. Here they are in one table, beside a reference "
+        f"implementation: Harvard's [Annotated Transformer]({SOURCES['harvard'][1]}), "
+        "which most readers know, or the authors' own "
+        f"[tensor2tensor]({SOURCES['tensor2tensor'][1]}). Each row leads to the tests "
+        f"that prove what we say of ours. There are {len(rows)} rows.\n\n"
         f"```{{raw}} html\n{table}\n```\n"
     )
 
@@ -239,21 +256,21 @@ def proofs(course: Course) -> str:
     lines = [
         "# Tests that prove it",
         "",
-        "What a chapter or the [table of departures](departures.md) says of our code, one of "
-        "these tests checks on every change. They run with `make test`. This is their source.",
+        "What a chapter or the [table of departures](departures.md) says of our code, "
+        "one of these tests checks on every change. They run with `make test`. This is "
+        "their source.",
     ]
     file = ""
     for test in course.proofs():
-        path, _, name = test.partition("::")
+        path = test.partition("::")[0]
         if path != file:
             file = path
             lines += ["", f"## {path}"]
         source = course.sources_of_tests[test]
-        words = name.removeprefix("test_").replace("_", " ")
         lines += [
             "",
             f"({label(test)})=",
-            f"### {words[0].upper()}{words[1:]}",
+            f"### {in_words(test)}",
             "",
             f"```python\n{source}\n```",
         ]
@@ -265,9 +282,9 @@ def glossary(course: Course) -> str:
     lines = [
         "# Glossary",
         "",
-        "The field's terms as this course uses them, with the chapter that explains the term "
-        "or needs it first. In the chapters, the first use of a term is underlined with "
-        "dots: point at it to read its line here. Symbols and shapes are in the "
+        "The field's terms as this course uses them, with the chapter that explains "
+        "the term or needs it first. In the chapters, the first use of a term is "
+        "underlined with dots: point at it to read its line here. Symbols and shapes are in the "
         "[notation](notation.md).",
         "",
         "````{glossary}",
@@ -328,8 +345,7 @@ def api_module(course: Course, module: str) -> str:
     name = f"annotated_transformer.{module}"
     shown = shown_in(course, module)
     lines = [f"(api-{module})=", f"# `{module}`", ""]
-    lines += ["```{eval-rst}", f".. automodule:: {name}", "   :members:"]
-    lines += ["   :show-inheritance:", "```", ""]
+    lines += ["```{eval-rst}", f".. automodule:: {name}", "   :members:", "```", ""]
     if shown:
         lines += ["## Where the course explains it", "", *shown, ""]
     return "\n".join(lines)
@@ -340,11 +356,12 @@ def api_index(course: Course) -> str:
     lines = [
         "# The package",
         "",
-        "`annotated_transformer`, a page for each module: signatures with their shapes, and "
-        "what each thing does. A shape is a type: `Float[Tensor, \"batch query d_k\"]` is a "
-        "tensor of floats with three axes; a name that occurs twice stands for the same size; "
-        "`*batch` is any number of axes. The tests check every call against these types. "
-        "The [map of the code](../book/code_map.md) shows how the modules fit together.",
+        "`annotated_transformer`, a page for each module: signatures with shapes, "
+        "and what each thing does. A shape is a type: "
+        '`Float[Tensor, "batch query d_k"]` is a tensor of floats with three axes; a '
+        "name that occurs twice stands for the same size; `*batch` is any number of "
+        "axes. The tests check every call against these types. The "
+        "[map of the code](../book/code_map.md) shows how the modules fit together.",
         "",
         "| module | what it holds |",
         "| :-- | :-- |",
@@ -358,9 +375,9 @@ def map_page(course: Course) -> str:
     """The map of the code."""
     return (
         "# Map of the code\n\n"
-        "The model as in the paper's Figure 1, from below to above, and around it what feeds "
-        "it and what uses it. The title of a box leads to the chapter that builds the part, "
-        "the file name to its module. The same as a list is in "
+        "The model as in the paper's Figure 1, from below to above, and around it what "
+        "feeds it and what uses it. The title of a box leads to the chapter that "
+        "builds the part, the file name to its module. The same as a list is in "
         "[the package](../api/index.md).\n\n"
         f"```{{raw}} html\n{code_map(course)}\n```\n"
     )
@@ -370,7 +387,7 @@ def start(course: Course, landing: dict[str, Any]) -> str:
     """The landing page."""
     first = course.chapters[0]
     badge = sync.badge(course.address, first.path.name)
-    colab = re.search(r"\]\((https://colab[^)]+)\)", badge)
+    colab = re.search(r"\]\((https://colab[^)]+)\)$", badge)
     if colab:
         second = (
             f'<a class="button" href="{colab[1]}">Open it in Colab</a>'
@@ -390,8 +407,9 @@ def start(course: Course, landing: dict[str, Any]) -> str:
         "```{raw} html",
         demo(landing),
         '<div class="ways">',
-        '<section class="way"><h2>Run it</h2><div class="copy highlight"><pre>make lab</pre>'
-        "</div><p>One command, in the course's folder: it sets up everything once, and opens "
+        '<section class="way"><h2>Run it</h2>'
+        '<div class="copy highlight"><pre>make lab</pre></div>'
+        "<p>One command, in the course's folder: it sets up everything once, and opens "
         "the notebooks. A laptop will do.</p></section>",
         f'<section class="way"><h2>{"Run it elsewhere" if colab else "Read it"}</h2>'
         f"{second}</section>",
@@ -404,8 +422,9 @@ def start(course: Course, landing: dict[str, Any]) -> str:
         for chapter in inside:
             about = ", ".join(paper_parts(course, chapter)[:4])
             lines.append(
-                f'<li><a href="{chapter.doc}.html"><span class="number">{chapter.number}'
-                f'</span> {html.escape(chapter.title)}</a><p>{words(chapter.question)}</p>'
+                f'<li><a href="{chapter.doc}.html">'
+                f'<span class="number">{chapter.number}</span> '
+                f"{html.escape(chapter.title)}</a><p>{words(chapter.question)}</p>"
                 f'<p class="about">{about}</p></li>'
             )
         lines += ["</ul>", "```", ""]
@@ -436,6 +455,10 @@ def demo(landing: dict[str, Any]) -> str:
                 f'<rect x="{j * 30}" y="{i * 26}" width="29" height="25" rx="3" '
                 f'data-row="{i}" data-column="{j}" style="--w:{weight:.2f}"/>'
             )
+    best = [source[row.index(max(row))].strip(".,") for row in weights]
+    pairs = [f"{e.strip('.,')} at {g}" for e, g in zip(target, best, strict=True)]
+    alt = "Attention map. Each English word looks most at one German word: "
+    alt += ", ".join(pairs) + "."
     width, height = 30 * len(source), 26 * len(target)
     left, top = 92, 92
     row_words = "".join(
@@ -449,22 +472,23 @@ def demo(landing: dict[str, Any]) -> str:
         for j, word in enumerate(source)
     )
     picture = (
-        f'<svg class="map" viewBox="{-left} {-top} {width + left + 46} {height + top + 4}" '
-        f'role="img" aria-label="{html.escape(landing["alt"], quote=True)}">'
+        f'<svg class="map" '
+        f'viewBox="{-left} {-top} {width + left + 46} {height + top + 4}" '
+        f'role="img" aria-label="{html.escape(alt, quote=True)}">'
         f"<g>{''.join(cells)}</g>{row_words}{column_words}</svg>"
     )
     german = " ".join(chip(j, word, "source") for j, word in enumerate(source))
     english = " ".join(chip(i, word, "target") for i, word in enumerate(target))
     return f"""\
-<p class="pitch">“Attention Is All You Need”, line by line: a course of notebooks in which you
-build every part by hand, find the same numbers again in PyTorch, and end with a model that
-translates German.</p>
+<p class="pitch">“Attention Is All You Need”, line by line: a course of notebooks in
+which you build every part by hand, find the same numbers again in PyTorch, and end with
+a model that translates German.</p>
 <div class="demo">
 <div class="sentences">
 <p class="name">You type</p><p class="sentence typed">{german}</p>
 <p class="name">It writes</p><p class="sentence">{english}</p>
 <p class="hint">Point at an English word: the German words that it looked at light up.
-{html.escape(landing["note"])}</p>
+Translated by the model that ships with the course; the map is its cross-attention.</p>
 </div>
 <figure>{picture}</figure>
 </div>"""
