@@ -89,8 +89,10 @@ def test_preparing_a_chapter_changes_no_code_no_number_and_not_the_original(chap
     assert [c.id for c in copied.cells] == [c.id for c in original.cells]
     for before, after in zip(original.cells, copied.cells, strict=True):
         if before.cell_type == "markdown":
-            added = r"^\(cell-[\w-]+\)=\n|^\| \*\*Line by line\*\*.*\n| \{cite\}`\w+`"
-            assert re.sub(added, "", after.source, flags=re.M) == before.source
+            added = r"^\((?:cell|departs)-[\w-]+\)=\n| \{cite\}`\w+`"
+            added += r"|^\| \*\*Line by line\*\*.*\n"
+            plain = re.sub(added, "", after.source, flags=re.M)
+            assert plain == chapters.links_out(before.source, COURSE.address)
             continue
         assert after.source == before.source
         assert after.execution_count == before.execution_count
@@ -150,6 +152,19 @@ def test_charts_of_the_notebooks_become_charts_of_the_page():
         spec = json.loads(re.search(r"json.>(.*)</script>", html)[1])
         assert spec["$schema"] == chapters.SCHEMA
         assert re.search(r'aria-label="[^"]{20,}"', html)
+
+
+def test_a_link_to_a_file_that_is_no_page_waits_for_an_address():
+    text = (
+        "[a](../book/notation.md) [card](../annotated_transformer/pretrained/README.md)"
+    )
+    text += " [b](02_attention.ipynb) [code](../tools/sync.py)"
+    same = (
+        "[a](../book/notation.md) [card](../book/model_card.md) [b](02_attention.ipynb)"
+    )
+    assert chapters.links_out(text, None) == f"{same} code"
+    linked = f"{same} [code]({ADDRESS}/blob/main/tools/sync.py)"
+    assert chapters.links_out(text, ADDRESS) == linked
 
 
 def test_a_link_to_a_known_paper_is_cited():

@@ -115,8 +115,8 @@ RAW_MATH = """() => {
 WIDE = """() => [...document.querySelectorAll('article *')]
   .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
   .slice(0, 5).map(e => e.outerHTML.slice(0, 160))"""
-# Code and math are thousands of elements that all look alike, and the scan asks each one:
-# they become plain text for it, and their colors have a test of their own.
+# Code and math are thousands of elements that all look alike, and the scan asks each
+# of them: they become plain text for it, and code's colors have a test of their own.
 PLAIN = """() => {
   for (const e of document.querySelectorAll('pre, mjx-container')) {
     e.textContent = e.textContent;

@@ -11,7 +11,7 @@ import yaml
 
 from annotated_transformer.checkpoints import write_json
 from tools.book import pages
-from tools.book.chapters import linked_cells, prepare
+from tools.book.chapters import MODEL_CARD, linked_cells, prepare
 from tools.book.course import ROOT, Course, as_json, label
 from tools.book.palette import palette
 
@@ -90,6 +90,7 @@ def prepare_source(source: Path, course: Course, npm: Path) -> None:
         "book/glossary.md": pages.glossary(course),
         "book/notation.md": (course.root / "book" / "notation.md").read_text("utf-8"),
         "book/bibliography.md": pages.bibliography(course),
+        "book/model_card.md": (course.root / MODEL_CARD).read_text("utf-8"),
         "api/index.md": pages.api_index(course),
         "references.bib": (course.root / "book" / "references.bib").read_text("utf-8"),
         "_toc.yml": yaml.safe_dump(pages.toc(course), sort_keys=False),
@@ -116,6 +117,7 @@ def for_sphinx(course: Course) -> dict:
         "book/glossary": "book/glossary.md",
         "book/notation": "book/notation.md",
         "book/bibliography": "book/references.bib",
+        "book/model_card": MODEL_CARD,
     }
     return {
         "chapters": {c.number: c.doc for c in course.chapters},

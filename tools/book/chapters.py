@@ -17,6 +17,8 @@ from tools.book.course import DEPARTS, Chapter, Course, as_json, label
 
 VEGA_LITE = "application/vnd.vegalite.v5+json"
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+MODEL_CARD = "annotated_transformer/pretrained/README.md"
+OTHER_FILE = re.compile(r"\[([^\]]+)\]\(\.\./((?!book/|notebooks/)[^)#]+)\)")
 IN_THE_PAPER = re.compile(r"^(\| \*\*In the paper\*\* \|.*\|)$", re.MULTILINE)
 ARXIV = re.compile(r"\]\(https?://arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})[^)]*\)")
 
@@ -49,6 +51,20 @@ def cite(text: str, keys: Mapping[str, str]) -> str:
     return ARXIV.sub(add, text)
 
 
+def links_out(text: str, address: str | None) -> str:
+    """The text with its links to files of the repository that are no pages.
+
+    The model card is a page of the book. Any other file is linked where it is public.
+    """
+    text = text.replace(f"](../{MODEL_CARD})", "](../book/model_card.md)")
+
+    def elsewhere(match: re.Match[str]) -> str:
+        words, path = match.groups()
+        return f"[{words}]({address}/blob/main/{path})" if address else words
+
+    return OTHER_FILE.sub(elsewhere, text)
+
+
 def chart(spec: dict, png_alt: str) -> str:
     """An Altair chart that the page's own scripts draw."""
     words = html.escape(png_alt or spec.get("description", "Chart"), quote=True)
@@ -77,7 +93,7 @@ def prepare(
         address = f"{chapter.path.stem}#{cell.id}"
         if cell.cell_type == "markdown":
             text = frame(cell.source, course, chapter) if i == 0 else cell.source
-            text = cite(text, keys)
+            text = cite(links_out(text, course.address), keys)
             if DEPARTS.search(text):
                 anchor = chapter.box_anchor(cell.id)
                 text = DEPARTS.sub(rf"({anchor})=\n\g<0>", text, count=1)

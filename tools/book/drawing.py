@@ -123,9 +123,9 @@ def code_map(course: Course) -> str:
                 )
             )
     described = (
-        "Map of the model's code. Left, the encoder: embeddings, positions, then "
-        "layers of self-attention and feed-forward, each with a residual and a norm. "
-        "Right, the decoder: the same with masked self-attention and cross-attention, which reads "
+        "Map of the model's code. Left, the encoder: embeddings, positions, layers of "
+        "self-attention and feed-forward, each with a residual and a norm. Right, the "
+        "decoder: the same with masked self-attention, and cross-attention that reads "
         "the encoder's memory. Every box links to a chapter and to a module."
     )
     return (

@@ -455,7 +455,8 @@ def mend_html(app: Sphinx, page: str, template: str, context: dict, doc: Any) ->
 
     def lines(match: re.Match) -> str:
         inside = match[2].replace("<dd>", '<span class="sig-line">')
-        return f'{match[1]}<span class="sig-lines">{inside.replace("</dd>", "</span>")}</span>'
+        inside = inside.replace("</dd>", "</span>")
+        return f'{match[1]}<span class="sig-lines">{inside}</span>'
 
     parameters = re.compile(
         r'(<span class="sig-paren">\(</span>)\s*<dl>(.*?)</dl>', re.S

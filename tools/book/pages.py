@@ -35,6 +35,7 @@ BOOK_PAGES = [
     "glossary",
     "notation",
     "bibliography",
+    "model_card",
     "proofs",
 ]
 
@@ -164,8 +165,8 @@ def paper(course: Course) -> str:
         "",
         "Every section, numbered equation, table and figure of “Attention Is All You "
         "Need” ([arXiv:1706.03762](https://arxiv.org/abs/1706.03762) "
-        "{cite}`vaswani2017`), in the paper's order: what it says, in our words, and the "
-        "cells of this course that explain it, compute it or test it.",
+        "{cite}`vaswani2017`), in the paper's order: what it says, in our words, and "
+        "the cells of this course that explain it, compute it or test it.",
         "",
         f"**Covered: {done} of {len(course.paper_map)} parts have cells.** "
         f"{planned} are planned, and {never} can't be done here; the row says why.",
@@ -284,8 +285,8 @@ def glossary(course: Course) -> str:
         "",
         "The field's terms as this course uses them, with the chapter that explains "
         "the term or needs it first. In the chapters, the first use of a term is "
-        "underlined with dots: point at it to read its line here. Symbols and shapes are in the "
-        "[notation](notation.md).",
+        "underlined with dots: point at it to read its line here. Symbols and shapes "
+        "are in the [notation](notation.md).",
         "",
         "````{glossary}",
     ]
