@@ -474,7 +474,7 @@ def demo(landing: dict[str, Any]) -> str:
     )
     picture = (
         f'<svg class="map" '
-        f'viewBox="{-left} {-top} {width + left + 46} {height + top + 4}" '
+        f'viewBox="{-left} {-top} {width + left + 66} {height + top + 4}" '
         f'role="img" aria-label="{html.escape(alt, quote=True)}">'
         f"<g>{''.join(cells)}</g>{row_words}{column_words}</svg>"
     )
