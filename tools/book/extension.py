@@ -451,7 +451,7 @@ def scripts(app: Sphinx, page: str, template: str, context: dict, doctree: Any) 
 
 
 def mend_html(app: Sphinx, page: str, template: str, context: dict, doc: Any) -> None:
-    """Mend two things for screen readers: lists that define nothing, and a label."""
+    """Mend for screen readers: lists that are none, and a label that hides words."""
 
     def lines(match: re.Match) -> str:
         inside = match[2].replace("<dd>", '<span class="sig-line">')
@@ -463,6 +463,7 @@ def mend_html(app: Sphinx, page: str, template: str, context: dict, doc: Any) ->
     )
     if "body" in context:
         body = parameters.sub(lines, context["body"])
+        body = body.replace('<div role="list" class="citation-list">', "<div>")
         # the words inside say what unfolds; this label would hide them
         context["body"] = body.replace(' aria-label="Toggle hidden content"', "")
 
