@@ -8,10 +8,11 @@ NB ?= notebooks/*.ipynb
 BIN := .venv/bin
 STAMP := .venv/.stamp
 BENCH_STAMP := .venv/.stamp-bench
+CLASS_STAMP := .venv/.stamp-classroom
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test notebooks sync check bench
+.PHONY: help lab test notebooks sync check bench classroom
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
@@ -21,7 +22,7 @@ lab: $(STAMP) ## Open the course in JupyterLab (on a server: ARGS="--no-browser"
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
 	  notebooks/00_start_here.ipynb $(ARGS)
 
-test: $(STAMP) ## Run every test, and every notebook against its stored outputs
+test: $(CLASS_STAMP) ## Run every test, and every notebook against its stored outputs
 	$(BIN)/python -m pytest -n 2 --dist loadfile \
 	  --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg tests notebooks $(ARGS)
 
@@ -39,6 +40,10 @@ check: $(STAMP) ## Lint, format check and types; changes nothing
 bench: $(BENCH_STAMP) ## Compare the speed with other libraries (more to install)
 	$(BIN)/python -m benchmarks $(ARGS)
 
+classroom: $(CLASS_STAMP) ## Set up nbgrader, and open the assignments (book/teach.md)
+	cd assignments && ../$(BIN)/jupyter lab \
+	  $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
+
 # A stamp is written last, so a failed or interrupted set-up is tried again.
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) > /dev/null || { \
@@ -55,6 +60,10 @@ $(STAMP): pyproject.toml constraints.txt
 	# torch first: by far the largest, and kept if a later download fails.
 	$(INSTALL) "$$(grep '^torch==' constraints.txt)"
 	$(INSTALL) -e ".[lab,test]"
+	@touch $@
+
+$(CLASS_STAMP): $(STAMP)
+	$(INSTALL) -e ".[classroom]"
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP)

@@ -155,11 +155,12 @@ def test_set_up_happens_once_and_again_only_after_failure_or_change(checkout):
     (checkout / "offline").unlink()
     log.unlink()
     assert make_test(checkout).returncode == 0
-    first, second, third = log.read_text().splitlines()
+    first, second, third, fourth = log.read_text().splitlines()
     (torch,) = re.findall(r"^torch==.*", read("constraints.txt"), re.MULTILINE)
     assert first.endswith(f"-c constraints.txt {torch}")
     assert second.endswith("-c constraints.txt -e .[lab,test]")
-    assert third == "pytest"
+    assert third.endswith("-c constraints.txt -e .[classroom]")
+    assert fourth == "pytest"
 
     log.unlink()
     assert make_test(checkout).returncode == 0
@@ -172,7 +173,7 @@ def test_set_up_happens_once_and_again_only_after_failure_or_change(checkout):
         os.utime(checkout / name)  # changed now
         log.unlink()
         assert make_test(checkout).returncode == 0
-        assert log.read_text() == f"{first}\n{second}\npytest\n"
+        assert log.read_text() == f"{first}\n{second}\n{third}\npytest\n"
 
 
 def test_an_old_or_missing_python_is_named(checkout):
