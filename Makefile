@@ -29,8 +29,9 @@ test: $(CLASS_STAMP) ## Run every test, and every notebook against its stored ou
 notebooks: $(STAMP) ## Run the notebooks, store outputs (some: NB="notebooks/02*.ipynb")
 	$(BIN)/python tools/run_notebooks.py $(NB)
 
-sync: $(STAMP) ## Copy the package's definitions into the notebooks
+sync: $(STAMP) ## Copy the package's definitions into the notebooks, minutes into teach.md
 	$(BIN)/python tools/sync.py
+	$(BIN)/python -m tools.syllabus
 
 check: $(STAMP) ## Lint, format check and types; changes nothing
 	$(BIN)/ruff check
