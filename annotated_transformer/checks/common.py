@@ -103,7 +103,7 @@ def ask(function: Function, *arguments: Any) -> Any:
     """What the function answers to copies of the arguments. None is no answer."""
     answer = function(*deepcopy(arguments))
     if answer is None or answer is ...:
-        raise Mistake("not done yet: it returns nothing")
+        raise Mistake("not done yet")
     return answer
 
 
@@ -152,6 +152,11 @@ def same(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
     if isinstance(a, float) or isinstance(b, float):
         return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
     return bool(a == b)
+
+
+def close(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
+    """Equal up to rounding, and of one shape."""
+    return a.shape == b.shape and torch.allclose(a.double(), b.double(), atol=tolerance)
 
 
 def compare(

@@ -561,7 +561,7 @@ def _validated(
     model = ToyNetwork(seed).train(training)
     value = function(model, pieces)
     if value is None or value is ...:
-        raise Mistake("not done yet: it returns nothing")
+        raise Mistake("not done yet")
     return value, model, pieces
 
 
@@ -674,7 +674,7 @@ def _swept(function: Function, seed: int, part: str) -> None:
 
     found = function(train, list(rates), list(seeds))
     if found is None or found is ...:
-        raise Mistake("not done yet: it returns nothing")
+        raise Mistake("not done yet")
     need(isinstance(found, dict), f"return a dict, not a {type(found).__name__}")
     wanted = {(rate, run) for rate in rates for run in seeds}
     need(

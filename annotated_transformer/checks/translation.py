@@ -412,7 +412,7 @@ def ask_plain(function: Function, *arguments: Any) -> Any:
     """What the function answers to the arguments themselves."""
     answer = function(*arguments)
     if answer is None or answer is ...:
-        raise Mistake("not done yet: it returns nothing")
+        raise Mistake("not done yet")
     return answer
 
 
