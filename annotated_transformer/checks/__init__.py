@@ -9,7 +9,6 @@ is wrong, and often why. Most have parts, for `check_attention(my_attention, "ma
 and a seed for other numbers. `help(check_attention)` says what it asks for.
 """
 
-from annotated_transformer.checks.chapter_00 import check_swap
 from annotated_transformer.checks.chapter_01 import check_equal, check_hub, check_layers
 from annotated_transformer.checks.chapter_02 import (
     check_pieces,
@@ -152,7 +151,6 @@ __all__ = [
     "check_sort",
     "check_split_heads",
     "check_split_test",
-    "check_swap",
     "check_sweep",
     "check_tie",
     "check_train_step",
