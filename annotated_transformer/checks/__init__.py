@@ -64,6 +64,13 @@ from annotated_transformer.checks.chapter_12 import (
     check_sort,
     check_unordered,
 )
+from annotated_transformer.checks.chapter_13 import (
+    check_bytes,
+    check_pairs,
+    check_shorten,
+    check_unknown,
+)
+from annotated_transformer.checks.chapter_15 import check_step, check_table, check_vote
 from annotated_transformer.checks.common import grade
 from annotated_transformer.checks.model import (
     check_attention,
@@ -103,6 +110,7 @@ __all__ = [
     "check_best_rate",
     "check_bleu",
     "check_block",
+    "check_bytes",
     "check_causal_mask",
     "check_count",
     "check_decoder",
@@ -131,6 +139,7 @@ __all__ = [
     "check_offset",
     "check_packed",
     "check_padding_mask",
+    "check_pairs",
     "check_patience",
     "check_perplexity",
     "check_pieces",
@@ -143,6 +152,7 @@ __all__ = [
     "check_sees_hidden",
     "check_segment",
     "check_shift",
+    "check_shorten",
     "check_sinusoids",
     "check_smoothed_loss",
     "check_smoothed_targets",
@@ -151,12 +161,16 @@ __all__ = [
     "check_sort",
     "check_split_heads",
     "check_split_test",
+    "check_step",
     "check_sweep",
+    "check_table",
     "check_tie",
     "check_train_step",
     "check_unigram",
+    "check_unknown",
     "check_unordered",
     "check_validation",
+    "check_vote",
     "check_warmup",
     "grade",
 ]
