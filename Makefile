@@ -7,22 +7,23 @@ NB ?= notebooks/*.ipynb
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
+BOOK_STAMP := .venv/.stamp-book
 BENCH_STAMP := .venv/.stamp-bench
 CLASS_STAMP := .venv/.stamp-classroom
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test notebooks sync check bench classroom
+.PHONY: help lab test notebooks sync check book book-serve bench classroom
 
 help: ## List the commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
 	  awk -F'|' '{ printf "  %-16s %s\n", $$1, $$2 }'
 
 lab: $(STAMP) ## Open the course in JupyterLab (on a server: ARGS="--no-browser")
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
 	  notebooks/00_start_here.ipynb $(ARGS)
 
-test: $(CLASS_STAMP) ## Run every test, and every notebook against its stored outputs
+test: $(BOOK_STAMP) $(CLASS_STAMP) ## Run every test, and every notebook against its stored outputs
 	$(BIN)/python -m pytest -n 2 --dist loadfile \
 	  --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg tests notebooks $(ARGS)
 
@@ -37,6 +38,12 @@ check: $(STAMP) ## Lint, format check and types; changes nothing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+book: $(BOOK_STAMP) ## Build the web book (needs npm): book/_build/site
+	$(BIN)/python -m tools.book build
+
+book-serve: $(BOOK_STAMP) ## Serve the book that was built (another port: ARGS="--port 9000")
+	$(BIN)/python -m tools.book serve $(ARGS)
 
 bench: $(BENCH_STAMP) ## Compare the speed with other libraries (more to install)
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -65,6 +72,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 $(CLASS_STAMP): $(STAMP)
 	$(INSTALL) -e ".[classroom]"
+	@touch $@
+
+$(BOOK_STAMP): $(STAMP)
+	$(INSTALL) -e ".[book]"
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP)

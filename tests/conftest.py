@@ -1,6 +1,8 @@
 """Set-up for all tests: shapes are checked, and sums are added in one order."""
 
+import importlib.util
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from filelock import FileLock
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
@@ -31,6 +34,23 @@ def multi30k_folder() -> Path:
             "Multi30k is not here: name its folder in ANNOTATED_TRANSFORMER_DATA"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def book_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built book: once for all tests, whichever worker wants it first."""
+    if not importlib.util.find_spec("jupyter_book"):
+        pytest.skip("Jupyter Book is not installed: `make test` does it")
+    if not shutil.which("npm"):
+        pytest.skip("npm is not here; it fetches the book's scripts")
+    from tools.book.build import build
+
+    shared = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent  # the workers' common folder
+    with FileLock(shared / "book.lock"):
+        site = shared / "book" / "site"
+        return site if site.exists() else build(shared / "book")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

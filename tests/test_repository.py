@@ -82,9 +82,9 @@ def test_citation_names_this_version():
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
 def test_each_make_command_in_the_documents_exists(name):
-    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
     code = "".join(re.findall(r"```.*?```|`[^`]+`", read(name), re.DOTALL))
-    named = set(re.findall(r"\bmake ([a-z]+)", code))
+    named = set(re.findall(r"\bmake ([a-z-]+)", code))
     assert "test" in named
     assert named <= targets
 
@@ -155,12 +155,13 @@ def test_set_up_happens_once_and_again_only_after_failure_or_change(checkout):
     (checkout / "offline").unlink()
     log.unlink()
     assert make_test(checkout).returncode == 0
-    first, second, third, fourth = log.read_text().splitlines()
+    first, second, third, fourth, last = log.read_text().splitlines()
     (torch,) = re.findall(r"^torch==.*", read("constraints.txt"), re.MULTILINE)
     assert first.endswith(f"-c constraints.txt {torch}")
     assert second.endswith("-c constraints.txt -e .[lab,test]")
-    assert third.endswith("-c constraints.txt -e .[classroom]")
-    assert fourth == "pytest"
+    assert third.endswith("-c constraints.txt -e .[book]")
+    assert fourth.endswith("-c constraints.txt -e .[classroom]")
+    assert last == "pytest"
 
     log.unlink()
     assert make_test(checkout).returncode == 0
@@ -173,7 +174,7 @@ def test_set_up_happens_once_and_again_only_after_failure_or_change(checkout):
         os.utime(checkout / name)  # changed now
         log.unlink()
         assert make_test(checkout).returncode == 0
-        assert log.read_text() == f"{first}\n{second}\n{third}\npytest\n"
+        assert log.read_text() == f"{first}\n{second}\n{third}\n{fourth}\npytest\n"
 
 
 def test_an_old_or_missing_python_is_named(checkout):

@@ -96,8 +96,10 @@ def check_step(step: Function) -> str:
     try:
         rows = run()
         again = run()
-    except (IndexError, RuntimeError, ValueError):
-        return "it fails on an empty cache: add the new key and value first"
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        if "empty" in str(error):
+            return "it fails on an empty cache: add the new key and value first"
+        return f"it fails: {error}"
     if rows[0] is None:
         return "not done yet"
     if rows[0].shape != (4,):
@@ -146,6 +148,6 @@ def check_vote(vote: Function) -> str:
     if vote(long_and_short, recall) != "a b c d e f":
         return "a sentence that holds all others has the best recall: it should win"
     twice = ["a b", "c d", "c d", "c d", "a b e", "a b f"]
-    if vote(twice, recall) == "a b":
+    if vote(twice, recall).startswith("a b"):
         return "a sentence drawn three times has three votes: don't remove doubles"
     return "correct" if vote(twice, recall) == "c d" else "other votes than ours"

@@ -1,0 +1,107 @@
+// What the pages of the book do: charts, terms, the sentence on the landing page.
+
+// A chart: its spec lies beside it, and Vega draws it.
+function drawCharts() {
+  for (const chart of document.querySelectorAll(".chart")) {
+    const spec = JSON.parse(chart.querySelector("script").textContent);
+    const place = document.createElement("div");
+    chart.append(place);
+    window.vegaEmbed(place, spec, { actions: false, renderer: "canvas", mode: "vega-lite" })
+      .then(() => { chart.dataset.drawn = "yes"; });
+  }
+}
+
+// A term of the glossary: its line appears when pointed at, or with the keyboard.
+function explainTerms() {
+  const tip = document.createElement("div");
+  tip.id = "term-tip";
+  tip.role = "tooltip";
+  tip.hidden = true;
+  document.body.append(tip);
+  const show = (link) => {
+    const name = decodeURIComponent(link.hash.slice("#term-".length));
+    const line = definitions.get(name);
+    if (!line) return;
+    tip.textContent = line;
+    tip.hidden = false;
+    link.setAttribute("aria-describedby", "term-tip");
+    const box = link.getBoundingClientRect();
+    const left = Math.min(box.left, document.documentElement.clientWidth - tip.offsetWidth - 12);
+    tip.style.left = `${Math.max(8, left) + window.scrollX}px`;
+    tip.style.top = `${box.bottom + window.scrollY + 6}px`;
+  };
+  const hide = () => { tip.hidden = true; };
+  const definitions = new Map(
+    Object.entries(window.courseTerms || {}).map(([term, line]) => [term.replaceAll(" ", "-"), line])
+  );
+  for (const term of document.querySelectorAll("a > .term")) {
+    const link = term.parentElement;
+    link.addEventListener("mouseenter", () => show(link));
+    link.addEventListener("focus", () => show(link));
+    link.addEventListener("mouseleave", hide);
+    link.addEventListener("blur", hide);
+  }
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+}
+
+// The landing page: an English word lights up the German words that it looked at.
+function pointAtWords() {
+  const demo = document.querySelector(".demo");
+  if (!demo) return;
+  const words = demo.querySelectorAll("span.word");
+  const all = demo.querySelectorAll("[data-row], [data-column]");
+  const point = (row) => {
+    demo.classList.toggle("pointing", row !== undefined);
+    const lit = new Map();
+    for (const item of all) {
+      const on = item.dataset.row !== undefined && item.dataset.row === row;
+      item.classList.toggle("on", on);
+      if (on && item.tagName === "rect") {
+        lit.set(item.dataset.column, Number(item.style.getPropertyValue("--w")));
+      }
+    }
+    for (const word of words) {
+      word.style.setProperty("--w", lit.get(word.dataset.column) || 0);
+    }
+  };
+  for (const item of demo.querySelectorAll("[data-row]")) {
+    item.addEventListener("mouseenter", () => point(item.dataset.row));
+    item.addEventListener("focus", () => point(item.dataset.row));
+    item.addEventListener("mouseleave", () => point(undefined));
+    item.addEventListener("blur", () => point(undefined));
+  }
+}
+
+// Two names that the theme's own buttons lack for those who cannot see them.
+function nameButtons() {
+  for (const summary of document.querySelectorAll("nav.bd-links summary")) {
+    summary.setAttribute("aria-label", "Show or hide the pages below");
+  }
+  for (const button of document.querySelectorAll(".search-button-field")) {
+    button.removeAttribute("aria-label"); // its text says it
+  }
+  for (const button of document.querySelectorAll(".theme-switch-button")) {
+    const modes = [...button.querySelectorAll("[title]")].map((icon) => icon.title);
+    button.setAttribute("aria-label", `Color mode: ${modes.join(", ")}`);
+    for (const icon of button.querySelectorAll("[title]")) icon.setAttribute("aria-hidden", "true");
+  }
+}
+
+// What scrolls by itself must be reachable with the keyboard.
+function reachScrolling() {
+  for (const box of document.querySelectorAll("div.math, .code-map, .chart")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  }
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  nameButtons();
+  if (window.vegaEmbed) drawCharts();
+  explainTerms();
+  pointAtWords();
+  reachScrolling();
+  window.addEventListener("resize", reachScrolling);
+});
+window.addEventListener("load", () => {
+  window.MathJax?.startup?.promise?.then(reachScrolling);
+});

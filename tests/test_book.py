@@ -1,0 +1,590 @@
+"""The book: complete, made of the notebooks as stored; every link leads somewhere."""
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlparse
+
+import matplotlib
+import nbformat
+import pytest
+import yaml
+
+from annotated_transformer.plots import STYLE
+from annotated_transformer.translator import Translator
+from tools import landing
+from tools.book import build, chapters, pages
+from tools.book.course import DEPARTS, TEST_NAME, Course, as_json, label, named_tests
+from tools.book.drawing import code_map
+from tools.book.palette import palette
+
+ROOT = Path(__file__).parents[1]
+COURSE = Course()
+ADDRESS = "https://github.com/someone/course"
+each_chapter = pytest.mark.parametrize(
+    "chapter", COURSE.chapters, ids=lambda chapter: chapter.path.name
+)
+each_departure = pytest.mark.parametrize(
+    "row", COURSE.departures, ids=lambda row: row["topic"]
+)
+
+
+def with_address(address):
+    course = Course()
+    course.__dict__["address"] = address
+    return course
+
+
+def prepared(chapter):
+    keys, linked = pages.citation_keys(COURSE), chapters.linked_cells(COURSE)
+    return chapters.prepare(COURSE, chapter, keys, linked)
+
+
+# --- The table of contents ---
+
+
+def test_every_chapter_stands_once_in_the_table_of_contents_and_in_its_part():
+    contents = pages.toc(COURSE)
+    files = [c["file"] for part in contents["parts"] for c in part["chapters"]]
+    assert [f for f in files if f.startswith("notebooks/")] == [
+        f"notebooks/{path.stem}"
+        for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+    ]
+    captions = [part["caption"] for part in contents["parts"]]
+    assert captions[0] == "Start"
+    assert captions == [c for c in captions if c]
+    assert len(captions) == len(set(captions))
+
+
+def test_a_chapter_to_come_will_find_its_part():
+    numbers = [
+        number
+        for part in COURSE.data("parts.yml")
+        for number in range(part["first"], part["last"] + 1)
+    ]
+    assert numbers == list(range(23))
+
+
+def test_every_module_has_a_page():
+    contents = pages.toc(COURSE)["parts"][-1]["chapters"][-1]
+    named = [section["file"] for section in contents["sections"]]
+    modules = (ROOT / "annotated_transformer").glob("[!_]*.py")
+    assert named == sorted(f"api/{path.stem}" for path in modules)
+
+
+# --- Chapters ---
+
+
+@each_chapter
+def test_preparing_a_chapter_changes_no_code_no_number_and_not_the_original(chapter):
+    original = copy.deepcopy(chapter.notebook)
+    copied = prepared(chapter)
+    assert chapter.notebook == original
+    assert [c.id for c in copied.cells] == [c.id for c in original.cells]
+    for before, after in zip(original.cells, copied.cells, strict=True):
+        if before.cell_type == "markdown":
+            added = r"^\((?:cell|departs)-[\w-]+\)=\n| \{cite\}`\w+`"
+            added += r"|^\| \*\*Line by line\*\*.*\n"
+            plain = re.sub(added, "", after.source, flags=re.M)
+            assert plain == chapters.links_out(before.source, COURSE.address)
+            continue
+        assert after.source == before.source
+        assert after.execution_count == before.execution_count
+        for old, new in zip(before.outputs, after.outputs, strict=True):
+            if chapters.VEGA_LITE not in old.get("data", {}):
+                assert new == old
+
+
+@each_chapter
+def test_a_chapter_leads_back_to_its_parts_of_the_paper(chapter):
+    title = prepared(chapter).cells[0].source
+    parts = chapters.paper_parts(COURSE, chapter)  # tests/test_paper_map.py: not empty
+    assert [p for p in parts if f"[{p}](#paper-{label(p)})" not in title] == []
+
+
+@each_chapter
+def test_the_cell_for_colab_is_left_out_and_a_solution_is_folded_once(chapter):
+    for cell in prepared(chapter).cells:
+        tags = cell.metadata.get("tags", [])
+        assert "remove-cell" in tags if "colab" in tags else "remove-cell" not in tags
+        assert not {"solution", "hide-cell"} <= set(tags)
+
+
+def test_a_badge_from_elsewhere_is_left_out():
+    chapter = COURSE.chapters[2]
+    source = (
+        "# 02 Title\n\n[![Open in Colab](https://x/badge.svg)](https://x)\n\nWords."
+    )
+    assert "badge" not in chapters.frame(source, COURSE, chapter)
+    assert "Words." in chapters.frame(source, COURSE, chapter)
+
+
+def test_a_chart_keeps_its_data_and_cannot_end_its_script():
+    spec = {"mark": "bar", "data": {"values": [{"a": "</script><b>"}]}, "usermeta": "ü"}
+    made = chapters.chart(spec, 'says "hi"')
+    inside = re.search(r"<script type=.application/json.>(.*)</script>", made)[1]
+    assert "</script" not in inside
+    assert json.loads(inside) == spec
+    assert 'aria-label="says &quot;hi&quot;"' in made
+
+
+def test_charts_of_the_notebooks_become_charts_of_the_page():
+    made = [
+        output.data["text/html"]
+        for chapter in COURSE.chapters
+        for cell in prepared(chapter).cells
+        for output in cell.get("outputs", [])
+        if "text/html" in output.get("data", {})
+    ]
+    stored = sum(
+        (ROOT / "notebooks" / c.path.name).read_text("utf-8").count(chapters.VEGA_LITE)
+        for c in COURSE.chapters
+    )
+    assert len(made) == stored > 5
+    for html in made:
+        spec = json.loads(re.search(r"json.>(.*)</script>", html)[1])
+        assert spec["$schema"] == chapters.SCHEMA
+        assert re.search(r'aria-label="[^"]{20,}"', html)
+
+
+def test_a_link_to_a_file_that_is_no_page_waits_for_an_address():
+    text = (
+        "[a](../book/notation.md) [card](../annotated_transformer/pretrained/README.md)"
+    )
+    text += " [b](02_attention.ipynb) [code](../tools/sync.py)"
+    same = (
+        "[a](../book/notation.md) [card](../book/model_card.md) [b](02_attention.ipynb)"
+    )
+    assert chapters.links_out(text, None) == f"{same} code"
+    linked = f"{same} [code]({ADDRESS}/blob/main/tools/sync.py)"
+    assert chapters.links_out(text, ADDRESS) == linked
+
+
+def test_a_link_to_a_known_paper_is_cited():
+    text = "See [x](https://arxiv.org/abs/1706.03762) and [y](https://arxiv.org/abs/0000.00000)."
+    cited = chapters.cite(text, pages.citation_keys(COURSE))
+    assert cited.count("{cite}") == 1
+    assert "03762) {cite}`vaswani2017` and" in cited
+
+
+# --- Bibliography, glossary, palette ---
+
+
+def test_every_paper_that_a_chapter_links_to_is_in_the_bibliography():
+    assert pages.uncited(COURSE) == {}
+
+
+def test_entries_of_the_bibliography_are_whole():
+    text = (ROOT / "book" / "references.bib").read_text("utf-8")
+    entries = re.split(r"^@\w+", text, flags=re.MULTILINE)[1:]
+    keys = [entry.partition(",")[0].strip("{ ") for entry in entries]
+    assert len(keys) == len(set(keys)) > 30
+    for key, entry in zip(keys, entries, strict=True):
+        fields = dict(re.findall(r"^  (\w+) = \{(.+)\},?$", entry, re.MULTILINE))
+        assert {"author", "title", "year", "url"} <= set(fields), key
+        if "eprint" in fields:
+            assert fields["url"].endswith(fields["eprint"]), key
+
+
+def test_the_glossary_page_has_every_term():
+    page = pages.glossary(COURSE)
+    assert len(COURSE.glossary) > 50
+    assert [term for term, *_ in COURSE.glossary if f"\n{term}\n  " not in page] == []
+
+
+def test_the_pages_have_the_colors_of_the_plots():
+    css = palette()
+    style = matplotlib.rc_params_from_file(STYLE, use_default_template=False)
+    for i, color in enumerate(style["axes.prop_cycle"].by_key()["color"]):
+        assert f"--plot-{i}: #{color.lstrip('#')};" in css
+    used = set(re.findall(r"var\((--(?:plot|blue)-\d)", style_sheet()))
+    assert len(used) > 5
+    assert [name for name in used if f"{name}:" not in css] == []
+
+
+def style_sheet():
+    return (ROOT / "book" / "style" / "course.css").read_text("utf-8")
+
+
+# --- The paper, line by line ---
+
+
+def test_the_paper_page_has_every_part_every_cell_and_the_coverage():
+    page = pages.paper(COURSE)
+    done, planned, never = COURSE.covered()
+    assert done + planned + never == len(COURSE.paper_map)
+    assert f"**Covered: {done} of {len(COURSE.paper_map)} parts" in page
+    for part in COURSE.paper_map:
+        row = page.partition(f"(paper-{label(part['where'])})=")[2].partition(
+            "\n(paper-"
+        )[0]
+        assert part["says"] in row
+        for cell in part.get("cells", []):
+            chapter, cell_id = COURSE.chapter_of(cell)
+            assert f"](#{chapter.anchor(cell_id)})" in row
+
+
+def test_a_cell_is_named_by_what_it_is():
+    chapter = COURSE.chapter("02")
+    assert chapter.what_is("def-attention") == (
+        "3. The library's definition",
+        "`attention`",
+    )
+    assert chapter.what_is("fig-pear")[1] == "Fig. 2.1"
+    assert chapter.what_is("fig-pear-caption")[1] == "Fig. 2.1"
+    assert chapter.what_is("matrix") == ("2. The same as a matrix expression", "text")
+    assert chapter.what_is("hard-lookup")[1] == "code"
+    with pytest.raises(KeyError, match="no cell 'nowhere'"):
+        chapter.what_is("nowhere")
+
+
+# --- Departures ---
+
+
+def test_no_box_of_a_chapter_is_missing_in_the_table_of_departures():
+    listed = [box for row in COURSE.departures for box in row.get("boxes", [])]
+    assert sorted(set(COURSE.departure_boxes()) - set(listed)) == []
+    assert sorted(set(listed) - set(COURSE.departure_boxes())) == []
+    assert len(COURSE.departure_boxes()) > 25
+
+
+def test_no_departure_that_the_package_names_is_missing():
+    listed = {note for row in COURSE.departures for note in row.get("code", [])}
+    assert listed == COURSE.departures_in_code()
+    assert listed
+
+
+@each_departure
+def test_a_departure_says_all_four_things(row):
+    assert {"topic", "paper", "reference", "source", "ours", "tests"} <= set(row)
+    assert set(row) <= {
+        *("topic", "paper", "reference", "source"),
+        *("ours", "tests", "boxes", "code"),
+    }
+    assert set(row["source"]) <= set(pages.SOURCES)
+    assert row.get("boxes") or row.get("code")
+    assert all(row[key].endswith(".") for key in ("paper", "reference", "ours"))
+
+
+@each_departure
+def test_every_test_that_proves_a_departure_exists(row):
+    assert row["tests"]
+    assert [test for test in row["tests"] if test not in COURSE.sources_of_tests] == []
+
+
+def test_a_row_names_the_tests_that_its_boxes_name():
+    missing = []
+    for row in COURSE.departures:
+        for box in row.get("boxes", []):
+            named = COURSE.departure_boxes()[box]
+            missing += [f"{box}: {t}" for t in named if t not in row["tests"]]
+    # a box may stand in several rows' chapters, yet each test needs one row only
+    everywhere = {test for row in COURSE.departures for test in row["tests"]}
+    assert [m for m in missing if m.partition(": ")[2] not in everywhere] == []
+
+
+def test_a_name_without_its_file_is_in_the_file_before_it():
+    text = "`tests/test_a.py::test_x`, `::test_y` and\n`tests/test_b.py::test_z`."
+    assert named_tests(text) == [
+        "tests/test_a.py::test_x",
+        "tests/test_a.py::test_y",
+        "tests/test_b.py::test_z",
+    ]
+    assert DEPARTS.search("> **Departs from the paper: x.** y")
+    assert not DEPARTS.search("**Departs from the paper** marks every place")
+
+
+def test_every_test_that_a_chapter_names_exists():
+    missing = [
+        f"{chapter.number} {cell.id}: {test}"
+        for chapter in COURSE.chapters
+        for cell in chapter.notebook.cells
+        if cell.cell_type == "markdown" and TEST_NAME.search(cell.source)
+        for test in named_tests(cell.source)
+        if test not in COURSE.sources_of_tests
+    ]
+    assert missing == []
+
+
+# --- Map, landing page, settings ---
+
+
+def test_the_map_links_to_every_module_and_to_chapters_that_exist():
+    picture = code_map(COURSE)
+    links = re.findall(r'href="\.\./([^"]+)\.html"', picture)
+    assert {f"api/{module}" for module in COURSE.modules} <= set(links)
+    documents = {chapter.doc for chapter in COURSE.chapters}
+    assert {link for link in links if link.startswith("notebooks/")} <= documents
+    assert len([link for link in links if link.startswith("notebooks/")]) > 15
+
+
+def test_the_landing_page_shows_what_the_shipped_model_says():
+    stored = COURSE.data("landing.yml")
+    found = landing.look(Translator.pretrained(), stored["sentence"], -1)
+    assert found["translation"] == stored["translation"]
+    assert " ".join(stored["target"]) == stored["translation"]
+    assert " ".join(stored["source"]) == stored["sentence"]
+    for ours, theirs in zip(stored["weights"], found["weights"], strict=True):
+        assert ours == pytest.approx(theirs, abs=0.02)
+        assert 0 < sum(ours) <= 1.05
+
+
+def test_pieces_join_into_words():
+    pieces = ["\u2581Ein", "\u2581H", "und", ",", "\u2581der"]
+    places = landing.words(pieces)
+    assert places == [[0], [1, 2, 3], [4]]
+    assert [landing.text(pieces, p) for p in places] == ["Ein", "Hund,", "der"]
+
+
+def test_buttons_that_need_an_address_wait_for_it():
+    without, having = (
+        pages.config(with_address(None)),
+        pages.config(with_address(ADDRESS)),
+    )
+    for settings, expected in ((without, False), (having, True)):
+        assert settings["html"]["use_edit_page_button"] is expected
+        assert settings["html"]["use_repository_button"] is expected
+        assert ("launch_buttons" in settings) is expected
+    assert having["repository"]["url"] == ADDRESS
+    elsewhere = pages.config(with_address("https://example.org/course"))
+    assert "launch_buttons" not in elsewhere  # Colab opens what is on GitHub only
+
+
+def test_the_landing_page_offers_colab_once_there_is_an_address():
+    data = COURSE.data("landing.yml")
+    without = pages.start(with_address(None), data)
+    having = pages.start(with_address(ADDRESS), data)
+    assert "make lab" in without
+    assert "make lab" in having
+    assert "colab" not in without.lower()
+    assert 'href="notebooks/00_start_here.html">Read on' in without
+    colab = (
+        "https://colab.research.google.com/github/someone/course/blob/main/notebooks/"
+    )
+    assert f'href="{colab}00_start_here.ipynb">Open it in Colab' in having
+
+
+def test_nothing_is_executed_when_the_book_is_built():
+    assert pages.config(COURSE)["execute"]["execute_notebooks"] == "off"
+
+
+def test_scripts_and_fonts_are_locked_to_a_version_and_a_checksum():
+    package = json.loads((ROOT / "book" / "package.json").read_text("utf-8"))
+    wanted = {**package["dependencies"], **package["devDependencies"]}
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in wanted.values())
+    lock = json.loads((ROOT / "book" / "package-lock.json").read_text("utf-8"))
+    locked = {
+        k.removeprefix("node_modules/"): v for k, v in lock["packages"].items() if k
+    }
+    assert all(entry["integrity"].startswith("sha512-") for entry in locked.values())
+    assert {name: locked[name]["version"] for name in wanted} == wanted
+
+
+def test_without_npm_the_error_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "book").mkdir()
+    shutil.copy(ROOT / "book" / "package-lock.json", tmp_path / "book")
+    monkeypatch.setattr(build.shutil, "which", lambda name: None)
+    with pytest.raises(build.BookError, match="sudo apt install npm"):
+        build.vendor(tmp_path)
+
+
+def test_a_paper_without_an_entry_stops_the_build_and_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(build.pages, "uncited", lambda course: {"1234.56789": ["02"]})
+    with pytest.raises(build.BookError, match=r"arXiv:1234\.56789 \(chapter 02\)"):
+        build.build(tmp_path, COURSE)
+
+
+# --- The built site ---
+
+
+class Page(HTMLParser):
+    """What one page defines, links to and loads."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.loads, self.images = Counter(), [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        if "id" in given:
+            self.ids[given["id"]] += 1
+        if tag == "a" and "href" in given:
+            self.links.append(given["href"])
+        if tag in ("script", "img", "iframe", "source") and "src" in given:
+            self.loads.append(given["src"])
+        if tag == "link" and given.get("rel") not in ("canonical",):
+            self.loads.append(given["href"])
+        if tag == "img":
+            self.images.append(given)
+
+
+@pytest.fixture(scope="module")
+def site(book_site):
+    """Every page of the built book, by its path."""
+    return {
+        path.relative_to(book_site).as_posix(): Page(path.read_text("utf-8"))
+        for path in sorted(book_site.rglob("*.html"))
+        if "_static" not in path.parts
+    }
+
+
+def test_every_link_and_every_anchor_inside_the_book_leads_somewhere(site, book_site):
+    broken = []
+    for name, page in site.items():
+        for link in page.links:
+            if urlparse(link).scheme:
+                continue
+            target, anchor = urldefrag(urljoin(f"/{name}", link))
+            target = unquote(target).lstrip("/")
+            known = site[target].ids if target in site else [unquote(anchor)]
+            exists = (book_site / target).is_file()
+            if not exists or (anchor and unquote(anchor) not in known):
+                broken.append(f"{name}: {link}")
+    assert broken == []
+
+
+def test_no_page_loads_anything_from_elsewhere(site, book_site):
+    outside = [
+        f"{name}: {load}"
+        for name, page in site.items()
+        for load in page.loads
+        if urlparse(load).scheme or load.startswith("//")
+    ]
+    assert outside == []
+    for path in book_site.rglob("*.css"):
+        urls = re.findall(r"url\(['\"]?([^)'\"]+)", path.read_text("utf-8"))
+        assert [u for u in urls if re.match(r"https?:|//", u)] == [], path.name
+    for name in site:
+        assert "unpkg" not in (book_site / name).read_text("utf-8"), name
+
+
+def test_no_anchor_is_there_twice(site):
+    twice = [f"{n}: {i}" for n, p in site.items() for i, k in p.ids.items() if k > 1]
+    assert twice == []
+
+
+def test_every_picture_has_words(site):
+    silent = [
+        f"{name}: {image['src']}"
+        for name, page in site.items()
+        for image in page.images
+        if not image.get("alt") or image["alt"].endswith(".png")
+    ]
+    assert silent == []
+    assert sum(len(page.images) for page in site.values()) > 100
+
+
+@each_chapter
+def test_figures_and_equations_of_a_chapter_are_numbered_places(chapter, site):
+    ids = site[f"{chapter.doc}.html"].ids
+    wanted = {"fig-" + number.replace(".", "-") for number in chapter.figures}
+    assert wanted <= set(ids)
+    text = "\n".join(
+        c.source for c in chapter.notebook.cells if c.cell_type == "markdown"
+    )
+    equations = {i for i in ids if i.startswith(f"eq-{int(chapter.number)}-")}
+    assert len(equations) == len(re.findall(r"\$\$.+?\$\$", text, re.DOTALL))
+
+
+@each_chapter
+def test_answers_and_solutions_are_folded(chapter, book_site):
+    html = (book_site / f"{chapter.doc}.html").read_text("utf-8")
+    cells = chapter.notebook.cells
+    tagged = [c for c in cells if "solution" in c.metadata.get("tags", [])]
+    for part in re.split(
+        r'<details class="solution">.*?</details>\s*(?=<)', html, flags=re.S
+    ):
+        assert "tag_solution" not in part
+    assert html.count("tag_solution") == len(tagged)
+    answers = [
+        c
+        for c in cells
+        if c.cell_type == "markdown" and "> **Predict first" in c.source
+    ]
+    boxes = html.count('class="box predict admonition"')
+    assert boxes >= len(answers)
+    assert html.count("<summary>Answer</summary>") == "\n".join(
+        c.source for c in answers
+    ).count("<summary>Answer</summary>")
+
+
+@each_chapter
+def test_a_box_of_departure_leads_to_its_row_and_its_tests(chapter, book_site):
+    html = (book_site / f"{chapter.doc}.html").read_text("utf-8")
+    boxes = [b for b in COURSE.departure_boxes() if b.startswith(chapter.path.stem)]
+    assert html.count("departures.html#") >= len(boxes)
+    for box in boxes:
+        for test in COURSE.departure_boxes()[box]:
+            assert f"proofs.html#{label(test)}" in html
+
+
+def test_the_package_is_shown_with_shapes(book_site):
+    html = (book_site / "api" / "attention.html").read_text("utf-8")
+    text = re.sub(r"<[^>]+>", "", html)
+    assert "query: Float[Tensor, '*batch query d_k']" in text
+    assert "jaxtyping." not in text
+    assert "Average the values, weighted by how well keys fit the query" in text
+    assert "notebooks/02_attention.html#cell-02-def-attention" in html
+
+
+def test_a_page_offers_the_notebook_as_it_is_stored(book_site):
+    for chapter in COURSE.chapters:
+        offered = book_site / "_sources" / "notebooks" / chapter.path.name
+        assert offered.read_bytes() == chapter.path.read_bytes()
+
+
+def test_without_an_address_no_page_has_a_button_that_needs_one(site):
+    assert COURSE.address is None
+    for name, page in site.items():
+        assert [x for x in page.links if "/edit/" in x or "colab" in x] == [], name
+
+
+def test_with_an_address_a_chapter_can_be_edited_and_opened_in_colab(tmp_path):
+    pytest.importorskip("jupyter_book")
+    course = with_address(ADDRESS)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "book").mkdir()
+    (tmp_path / "_assets").mkdir()
+    shutil.copy(ROOT / "book" / "style" / "favicon.svg", tmp_path / "_assets")
+    shutil.copy(ROOT / "book" / "references.bib", tmp_path)
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell("# 02 Toy")]
+    )
+    nbformat.write(notebook, tmp_path / "notebooks" / "02_toy.ipynb")
+    (tmp_path / "index.md").write_text("# Start\n", "utf-8")
+    (tmp_path / "book" / "paper.md").write_text("# The paper\n", "utf-8")
+    settings = pages.config(course)
+    settings["sphinx"]["config"]["html_css_files"] = []
+    settings["sphinx"]["config"]["html_js_files"] = []
+    files = ["notebooks/02_toy", "book/paper"]
+    contents = {
+        "format": "jb-book",
+        "root": "index",
+        "chapters": [{"file": f} for f in files],
+    }
+    (tmp_path / "_config.yml").write_text(yaml.safe_dump(settings), "utf-8")
+    (tmp_path / "_toc.yml").write_text(yaml.safe_dump(contents), "utf-8")
+    (tmp_path / "course.json").write_text(as_json(build.for_sphinx(course)), "utf-8")
+    program = Path(sys.executable).with_name("jupyter-book")
+    subprocess.run(
+        [program, "build", tmp_path], cwd=ROOT, check=True, capture_output=True
+    )
+    built = tmp_path / "_build" / "html"
+    chapter = Page((built / "notebooks" / "02_toy.html").read_text("utf-8"))
+    assert f"{ADDRESS}/edit/main/notebooks/02_toy.ipynb" in chapter.links
+    assert any(
+        link.startswith(
+            "https://colab.research.google.com/github/someone/course/blob/main/"
+        )
+        for link in chapter.links
+    )
+    assert ADDRESS in chapter.links
+    paper = Page((built / "book" / "paper.html").read_text("utf-8"))
+    assert f"{ADDRESS}/edit/main/book/paper_map.yml" in paper.links

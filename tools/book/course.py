@@ -1,0 +1,231 @@
+"""What the book is made from: the notebooks, the paper map, the package, the tests."""
+
+import ast
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+
+from tools import sync
+
+ROOT = Path(__file__).parents[2]
+CAPTION = re.compile(r"\*\*Fig\. (\d+)\.(\d+)\*\*")
+DEPARTS = re.compile(r"^> \*\*Departs from ([^*]*?)[.:]?\*\*", re.MULTILINE)
+DEPARTS_IN_CODE = re.compile(r"Departs from (§\d(?:\.\d)*)")
+GLOSSARY_ENTRY = re.compile(r"- \*\*(.+)\*\*: (.+\.) \[(\d\d)\]\(\.\./notebooks/(.+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+TEST_NAME = re.compile(r"(tests/test_\w+\.py)?::(test_\w+)")
+
+
+def label(text: str) -> str:
+    """A name for an anchor: letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+@dataclass
+class Chapter:
+    """One notebook, and what others want to know about it."""
+
+    path: Path
+    notebook: NotebookNode
+
+    @property
+    def number(self) -> str:
+        """Its two digits."""
+        return self.path.name[:2]
+
+    @property
+    def title(self) -> str:
+        """Its title without the number."""
+        line = self.notebook.cells[0].source.splitlines()[0]
+        return line.removeprefix("# ").removeprefix(self.number).strip()
+
+    @property
+    def question(self) -> str:
+        """The question of its frame."""
+        rows = re.findall(
+            r"^\| (?:\*\*)?Question(?:\*\*)? \| (.+?) \|$",
+            self.notebook.cells[0].source,
+            re.MULTILINE,
+        )
+        return rows[0] if rows else ""
+
+    @property
+    def doc(self) -> str:
+        """Its page's name."""
+        return f"notebooks/{self.path.stem}"
+
+    @cached_property
+    def figures(self) -> list[str]:
+        """The numbers of its figures: "2.3"."""
+        texts = [c.source for c in self.notebook.cells if c.cell_type == "markdown"]
+        return [".".join(m.groups()) for m in CAPTION.finditer("\n".join(texts))]
+
+    @cached_property
+    def definitions(self) -> list[tuple[str, list[str], str]]:
+        """The package's code that it shows: file, names, cell."""
+        found = []
+        for cell in self.notebook.cells:
+            header = sync.HEADER.fullmatch(cell.source.partition("\n")[0])
+            if cell.cell_type == "code" and header:
+                body = ast.parse(cell.source).body
+                names = [name for node in body for name in sync.defined_names(node)]
+                found.append((header[1], names, cell.id))
+        return found
+
+    def anchor(self, cell: str) -> str:
+        """The name of a cell's anchor in the book."""
+        return f"cell-{self.number}-{cell}"
+
+    def box_anchor(self, cell: str) -> str:
+        """The name of the anchor of a box "Departs from" in a cell."""
+        return f"departs-{self.number}-{cell}"
+
+    def what_is(self, cell_id: str) -> tuple[str, str]:
+        """The heading above a cell, and what the cell is, in a word or two."""
+        heading = self.title
+        for i, cell in enumerate(self.notebook.cells):
+            headings = HEADING.findall(cell.source)
+            if cell.cell_type == "markdown" and headings and i:
+                heading = headings[0] if cell.id == cell_id else headings[-1]
+            if cell.id == cell_id:
+                break
+        else:
+            raise KeyError(f"{self.path.name} has no cell {cell_id!r}")
+        if cell.cell_type == "markdown":
+            figure = CAPTION.search(cell.source)
+            return heading, f"Fig. {figure[1]}.{figure[2]}" if figure else "text"
+        shown = [names for _, names, each in self.definitions if each == cell_id]
+        if shown:
+            return heading, ", ".join(f"`{name}`" for name in shown[0])
+        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+            following = self.notebook.cells[i + 1 : i + 2]
+            figure = CAPTION.search(following[0].source) if following else None
+            if figure:
+                return heading, f"Fig. {figure[1]}.{figure[2]}"
+        return heading, "code"
+
+
+@dataclass
+class Course:
+    """The course below one folder."""
+
+    root: Path = ROOT
+    chapters: list[Chapter] = field(init=False)
+
+    def __post_init__(self) -> None:
+        paths = sorted((self.root / "notebooks").glob("*.ipynb"))
+        self.chapters = [Chapter(p, nbformat.read(p, as_version=4)) for p in paths]
+
+    def data(self, name: str) -> Any:
+        """A YAML file of the book."""
+        return yaml.safe_load((self.root / "book" / name).read_text("utf-8"))
+
+    @cached_property
+    def paper_map(self) -> list[dict[str, Any]]:
+        """The paper, part by part."""
+        return self.data("paper_map.yml")
+
+    @cached_property
+    def departures(self) -> list[dict[str, Any]]:
+        """Where we depart from it, one row each."""
+        return self.data("departures.yml")
+
+    @cached_property
+    def address(self) -> str | None:
+        """The course's public address, if it has one."""
+        return sync.repository(self.root)
+
+    @cached_property
+    def glossary(self) -> list[tuple[str, str, str]]:
+        """Terms, definitions, and the notebook that explains each."""
+        text = (self.root / "book" / "glossary.md").read_text("utf-8")
+        entries = [GLOSSARY_ENTRY.fullmatch(line) for line in text.splitlines()]
+        return [(e[1], e[2], e[4]) for e in entries if e]
+
+    @cached_property
+    def modules(self) -> dict[str, str]:
+        """The package's modules with the first line of their docstrings."""
+        folder = self.root / "annotated_transformer"
+        found = {}
+        for path in sorted(folder.glob("*.py")):
+            if not path.name.startswith("_"):
+                text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+                found[path.stem] = text.split("\n\n")[0].replace("\n", " ")
+        return found
+
+    @cached_property
+    def sources_of_tests(self) -> dict[str, str]:
+        """The source of every test: {"tests/test_x.py::test_y": "def test_y..."}."""
+        found = {}
+        for path in sorted((self.root / "tests").glob("test_*.py")):
+            text = path.read_text("utf-8")
+            lines = text.splitlines()
+            for node in ast.parse(text).body:
+                if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                    first, last = sync.span(node, lines)
+                    name = f"tests/{path.name}::{node.name}"
+                    found[name] = "\n".join(lines[first:last])
+        return found
+
+    def chapter(self, number: str) -> Chapter | None:
+        """The chapter with these two digits, if it has been written."""
+        return next((c for c in self.chapters if c.number == number), None)
+
+    def chapter_of(self, cell: str) -> tuple[Chapter, str]:
+        """The chapter and the id of "02_attention#eq-1"."""
+        stem, _, cell_id = cell.partition("#")
+        return next(c for c in self.chapters if c.path.stem == stem), cell_id
+
+    def departure_boxes(self) -> dict[str, list[str]]:
+        """Cells that hold a box "Departs from", with the tests that they name."""
+        found = {}
+        for chapter in self.chapters:
+            for cell in chapter.notebook.cells:
+                if cell.cell_type == "markdown" and DEPARTS.search(cell.source):
+                    found[f"{chapter.path.stem}#{cell.id}"] = named_tests(cell.source)
+        return found
+
+    def departures_in_code(self) -> set[str]:
+        """The package's own notes of departures: "schedule.py §5.3"."""
+        folder = self.root / "annotated_transformer"
+        return {
+            f"{path.name} {section}"
+            for path in folder.glob("*.py")
+            for section in DEPARTS_IN_CODE.findall(path.read_text("utf-8"))
+        }
+
+    def proofs(self) -> list[str]:
+        """The tests that the book shows, because a page points at them."""
+        named = {test for row in self.departures for test in row["tests"]}
+        for chapter in self.chapters:
+            for cell in chapter.notebook.cells:
+                if cell.cell_type == "markdown":
+                    named |= set(named_tests(cell.source))
+        return sorted(named & set(self.sources_of_tests))
+
+    def covered(self) -> tuple[int, int, int]:
+        """How many parts of the paper have cells, have none yet, and never will."""
+        cells = sum("cells" in part for part in self.paper_map)
+        never = sum("reason" in part for part in self.paper_map)
+        return cells, len(self.paper_map) - cells - never, never
+
+
+def named_tests(text: str) -> list[str]:
+    """The tests that a text names; "::test_y" alone is in the file named before it."""
+    names, file = [], ""
+    for match in TEST_NAME.finditer(text):
+        file = match[1] or file
+        names.append(f"{file}::{match[2]}")
+    return names
+
+
+def as_json(data: Any) -> str:
+    """JSON that is safe inside a script element."""
+    return json.dumps(data, ensure_ascii=False).replace("</", "<\\/")

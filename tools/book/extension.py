@@ -1,0 +1,494 @@
+"""The book's own part of Sphinx: figures, equations, boxes, solutions, links in texts.
+
+Works on the parsed pages, so that the notebooks stay plain Markdown. Everything that it
+looks for is a convention of the course: a caption that starts with **Fig. 2.3**, a box
+that starts with **Known trap.**, a cell with the tag `solution`.
+"""
+
+import ast
+import inspect
+import json
+import re
+import shutil
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.domains.std import StandardDomain
+from sphinx.ext import autodoc
+
+FIGURE = re.compile(r"Fig\. (\d+)\.(\d+)")
+BOX = re.compile(
+    r"(Predict first|Known trap|Departs from|What the paper leaves|Not in the paper)"
+)
+KINDS = {"Predict first": "predict", "Known trap": "trap"}  # all others are departures
+SECTION = re.compile(r"(\d+(?:\.\d+)?)\.? ")
+TEST = re.compile(r"(tests/test_\w+\.py)?::(test_\w+)")
+IN_TEXT = re.compile(
+    r"Fig\. (?P<figure>\d+\.\d+)"
+    r"|[Cc]hapter (?P<chapter>\d\d)"
+    r"|(?P<paper>(?:Eq\.|Table|Figure) \d)(?![.\d])"
+    r"|[Ss]ection (?P<section>\d+(?:\.\d+)?)(?! of chapter|\.\d)"
+)
+
+
+class figure_box(nodes.General, nodes.Element):
+    """A picture with its caption."""
+
+
+class caption_box(nodes.General, nodes.Element):
+    """The caption of a picture."""
+
+
+class fold(nodes.General, nodes.Element):
+    """Cells that a reader unfolds."""
+
+
+def tag(name: str, attributes: str = "") -> tuple[Callable, Callable]:
+    """Writers of an HTML element."""
+
+    def visit(self: Any, node: nodes.Element) -> None:
+        ids = f' id="{node["ids"][0]}"' if node["ids"] else ""
+        classes = f' class="{" ".join(node["classes"])}"' if node["classes"] else ""
+        self.body.append(f"<{name}{ids}{classes}{attributes}>\n")
+        if "summary" in node:
+            self.body.append(f"<summary>{node['summary']}</summary>\n")
+
+    def depart(self: Any, node: nodes.Element) -> None:
+        self.body.append(f"</{name}>\n")
+
+    return visit, depart
+
+
+def is_cell(node: nodes.Node) -> bool:
+    """Whether a node is a code cell."""
+    return isinstance(node, nodes.container) and node.get("nb_element") == "cell_code"
+
+
+def name_target(app: Sphinx, docname: str, name: str, target: str, text: str) -> None:
+    """Let other pages refer to an id of this page."""
+    domain = app.env.get_domain("std")
+    assert isinstance(domain, StandardDomain)
+    domain.anonlabels[name] = docname, target
+    domain.labels[name] = docname, target, text
+
+
+def reference(docname: str, name: str, text: str, kind: str = "ref") -> nodes.Element:
+    """A link to a named place of the book; Sphinx complains if it isn't there."""
+    link = addnodes.pending_xref(
+        refdoc=docname,
+        refdomain="std",
+        reftype=kind,
+        reftarget=name,
+        refexplicit=True,
+        refwarn=True,
+    )
+    link += nodes.inline(text, text, classes=["xref"])
+    return link
+
+
+def opening(paragraph: nodes.Node | None) -> nodes.strong | None:
+    """The bold words that a paragraph begins with, if it does."""
+    for child in paragraph.children if paragraph is not None else []:
+        if isinstance(child, nodes.strong):
+            return child
+        if child.astext():
+            break
+    return None
+
+
+def figures(app: Sphinx, doctree: nodes.document) -> None:
+    """Join each picture with the caption below it, and name it."""
+    docname = app.env.docname
+    for paragraph in list(doctree.findall(nodes.paragraph)):
+        first = opening(paragraph)
+        match = FIGURE.fullmatch(first.astext()) if first is not None else None
+        if not match:
+            continue
+        name = f"fig-{match[1]}-{match[2]}"
+        parent, position = paragraph.parent, paragraph.parent.index(paragraph)
+        before = parent.children[position - 1] if position else None
+        while isinstance(before, nodes.target) and position > 1:
+            position -= 1
+            before = parent.children[position - 1]
+        if before is not None and is_cell(before):
+            box = figure_box(ids=[name], classes=["picture"])
+            cell = before
+            if before.get("hide_mode") in (None, "input"):
+                # the code stays above; the picture and its caption belong together
+                outputs = [
+                    c for c in before if c.get("nb_element") == "cell_code_output"
+                ]
+                cell = nodes.container(classes=["cell"])
+                for output in outputs:
+                    before.remove(output)
+                    cell += output
+                before.parent.insert(before.parent.index(before) + 1, box)
+            else:
+                before.replace_self(box)
+            paragraph.parent.remove(paragraph)
+            box += cell
+            box += caption_box("", paragraph, classes=["caption"])
+        else:
+            paragraph["ids"].append(name)
+        name_target(app, docname, name, name, f"Fig. {match[1]}.{match[2]}")
+
+
+def equations(app: Sphinx, doctree: nodes.document) -> None:
+    """Number the displayed equations of a chapter: (2.1), (2.2)."""
+    docname = app.env.docname
+    chapter = re.match(r"notebooks/(\d\d)_", docname)
+    if not chapter:
+        return
+    for i, block in enumerate(doctree.findall(nodes.math_block), start=1):
+        number = f"{int(chapter[1])}.{i}"
+        name = f"eq-{int(chapter[1])}-{i}"
+        text = block.astext().strip()
+        block.children = []
+        block += nodes.Text(rf"\[{text} \tag{{{number}}}\]")
+        block["nowrap"] = True
+        block["ids"] = [name]
+        name_target(app, docname, name, name, f"Eq. {number}")
+
+
+def parts_of_quote(quote: nodes.block_quote) -> list[list[nodes.Node]]:
+    """A quotation's children, cut where a paragraph opens a box."""
+    parts: list[list[nodes.Node]] = [[]]
+    for child in quote.children:
+        strong = opening(child) if isinstance(child, nodes.paragraph) else None
+        if strong is not None and BOX.match(strong.astext()) and parts[-1]:
+            parts.append([])
+        parts[-1].append(child)
+    return parts
+
+
+def boxes(app: Sphinx, doctree: nodes.document) -> None:
+    """Turn a quotation that starts with **Known trap...** into a box with a title."""
+    rows = app.config.course["departures"]
+    for quote in list(doctree.findall(nodes.block_quote)):
+        made: list[nodes.Node] = []
+        for part in parts_of_quote(quote):
+            first = part[0] if part else None
+            strong = opening(first) if isinstance(first, nodes.paragraph) else None
+            match = BOX.match(strong.astext()) if strong is not None else None
+            if not isinstance(first, nodes.paragraph) or strong is None or not match:
+                break
+            title = nodes.title("", "", *[c.deepcopy() for c in strong.children])
+            last = title.children[-1]
+            if isinstance(last, nodes.Text):
+                title.replace(last, nodes.Text(last.astext().rstrip(".:")))
+            while first.children[0] is not strong:
+                first.remove(first.children[0])
+            first.remove(strong)
+            if first.children and isinstance(first[0], nodes.Text):
+                first.replace(first[0], nodes.Text(first[0].astext().lstrip()))
+            kind = KINDS.get(match[1], "departs")
+            box = nodes.admonition("", title, *part, classes=["box", kind])
+            made.append(box)
+        if not made:
+            continue
+        made[0]["ids"] = quote["ids"]
+        row = next((rows[i] for i in quote["ids"] if i in rows), None)
+        if row:
+            address = f"../book/departures.html#{row}"
+            words = "In the table of departures"
+            link = nodes.reference("", words, refuri=address, internal=True)
+            made[0] += nodes.paragraph("", "", link, classes=["see"])
+        quote.replace_self(made)
+
+
+def tests(app: Sphinx, doctree: nodes.document) -> None:
+    """Link the name of a test to its source."""
+    docname, file = app.env.docname, ""
+    if not docname.startswith("notebooks/"):
+        return
+    for literal in list(doctree.findall(nodes.literal)):
+        test = TEST.fullmatch(literal.astext())
+        if test:
+            file = test[1] or file
+            known = app.config.course["proofs"].get(f"{file}::{test[2]}")
+            if known:
+                link = reference(docname, known, "")
+                link.children = [literal.deepcopy()]
+                literal.replace_self(link)
+
+
+def cells(app: Sphinx, doctree: nodes.document) -> None:
+    """Name the cells that other pages point at; fold solutions; link to the package."""
+    docname = app.env.docname
+    for cell in [node for node in doctree.findall(nodes.container) if is_cell(node)]:
+        name = cell.get("cell_metadata", {}).get("anchor")
+        if name:
+            cell["ids"].append(name)
+            name_target(app, docname, name, name, name)
+        code = cell.next_node(nodes.literal_block)
+        header = re.match(
+            r"# annotated_transformer/(\w+)\.py\n", code.astext() if code else ""
+        )
+        if header:
+            cell["classes"].append("from-package")
+            text = f"In the package: {header[1]}.py"
+            link = nodes.paragraph("", "", classes=["package-link"])
+            link += reference(docname, f"api-{header[1]}", text)
+            cell.append(link)
+    for parent in list(doctree.findall(nodes.Element)):
+        run: list[nodes.Node] = []
+        for child in [*list(parent.children), None]:
+            inside = (
+                child is not None
+                and is_cell(child)
+                and "tag_solution" in child["classes"]
+            )
+            if inside and child is not None:
+                run.append(child)
+            elif run:
+                folded = fold(classes=["solution"], summary="Solution")
+                run[0].parent.replace(run[0], folded)
+                for each in run[1:]:
+                    parent.remove(each)
+                folded += run
+                run = []
+
+
+def plain_texts(doctree: nodes.document) -> Iterator[nodes.Text]:
+    """The text of paragraphs, cells of tables and captions, not of links or code."""
+    skipped = (
+        *(nodes.reference, addnodes.pending_xref, nodes.literal, nodes.title),
+        *(
+            nodes.strong,
+            nodes.math,
+            nodes.raw,
+            nodes.literal_block,
+            nodes.math_block,
+            nodes.comment,
+        ),
+        addnodes.desc_signature,
+    )
+    for text in list(doctree.findall(nodes.Text)):
+        node: Any = text.parent
+        inside = False
+        while node is not None:
+            if isinstance(node, skipped):
+                break
+            inside = inside or isinstance(node, nodes.paragraph)
+            node = node.parent
+        else:
+            if inside:
+                yield text
+
+
+def split(text: nodes.Text, pattern: re.Pattern, make: Callable) -> None:
+    """Replace each match in a text by the node that `make` returns, if any."""
+    source, end = text.astext(), 0
+    pieces: list[nodes.Node] = []
+    for match in pattern.finditer(source):
+        made = make(match)
+        if made is not None:
+            if match.start() > end:
+                pieces.append(nodes.Text(source[end : match.start()]))
+            pieces.append(made)
+            end = match.end()
+    if pieces:
+        if end < len(source):
+            pieces.append(nodes.Text(source[end:]))
+        text.parent.replace(text, pieces)
+
+
+def links_in_text(app: Sphinx, doctree: nodes.document) -> None:
+    """Link "Fig. 2.3", "chapter 07", "section 5" and the paper's equations."""
+    docname = app.env.docname
+    if not docname.startswith("notebooks/"):
+        return
+    course = app.config.course
+    sections = {}
+    for section in doctree.findall(nodes.section):
+        number = SECTION.match(section[0].astext())
+        if number and section["ids"]:
+            sections[number[1]] = section["ids"][0]
+    linked: set[str] = set()
+
+    def make(match: re.Match) -> nodes.Node | None:
+        text = match[0]
+        if match["figure"]:
+            if match["figure"] in course["figures"]:
+                name = "fig-" + match["figure"].replace(".", "-")
+                return reference(docname, name, text)
+        elif match["chapter"]:
+            doc = course["chapters"].get(match["chapter"])
+            if doc and doc != docname:
+                return reference(docname, f"/{doc}", text, "doc")
+        elif match["paper"]:
+            name = course["paper"].get(match["paper"])
+            if name and name not in linked:  # once in a chapter is enough
+                linked.add(name)
+                return reference(docname, name, text)
+        elif match["section"] in sections:
+            target = sections[match["section"]]
+            return nodes.reference("", text, internal=True, refid=target)
+        return None
+
+    for text in plain_texts(doctree):
+        split(text, IN_TEXT, make)
+
+
+def terms(app: Sphinx, doctree: nodes.document) -> None:
+    """Link the first use of each of the glossary's terms in a chapter."""
+    docname = app.env.docname
+    if not docname.startswith("notebooks/"):
+        return
+    names = sorted(app.config.course["terms"], key=len, reverse=True)
+    known = {name.lower(): name for name in names}
+    pattern = re.compile(
+        r"(?<![\w-])(" + "|".join(map(re.escape, names)) + r")(?:s|es)?(?![\w-])", re.I
+    )
+    seen: set[str] = set()
+
+    def make(match: re.Match) -> nodes.Node | None:
+        name = known[match[1].lower()]
+        if name in seen:
+            return None
+        seen.add(name)
+        link = reference(docname, name, match[0], "term")
+        link.children[0]["classes"] = ["term"]
+        return link
+
+    for text in plain_texts(doctree):
+        paragraph = text.parent
+        while not isinstance(paragraph, nodes.paragraph):
+            paragraph = paragraph.parent
+        if isinstance(paragraph.parent, nodes.entry):
+            continue  # the frame and other tables
+        if not paragraph.astext().startswith("Where you are"):
+            split(text, pattern, make)
+
+
+def on_read(app: Sphinx, doctree: nodes.document) -> None:
+    """All changes to one page."""
+    for change in (boxes, tests, cells, figures, equations, links_in_text, terms):
+        change(app, doctree)
+
+
+class ShortTypes(ast.NodeTransformer):
+    """`Annotated[int, ...]` becomes `int`: the rest is for the command line."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        if isinstance(node.value, ast.Name) and node.value.id == "Annotated":
+            assert isinstance(node.slice, ast.Tuple)
+            return self.visit(node.slice.elts[0])
+        return self.generic_visit(node)
+
+
+def source_signature(
+    app: Sphinx, what: str, name: str, thing: Any, options: Any, args: Any, returns: Any
+) -> tuple[str, str | None] | None:
+    """The signature as it is written: `Float[Tensor, "batch query d_k"]`."""
+    function = thing.__init__ if what == "class" else thing
+    function = inspect.unwrap(getattr(function, "__func__", function))
+    if not inspect.isfunction(function):
+        return None
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, SyntaxError):
+        return None  # a dataclass writes its own
+    node = tree.body[0]
+    if not isinstance(node, ast.FunctionDef):
+        return None
+    if what in ("class", "method") and node.args.args[:1]:
+        node.args.args = node.args.args[1:]  # self
+    node = ShortTypes().visit(node)
+    result = ast.unparse(node.returns) if node.returns and what != "class" else None
+    return f"({ast.unparse(node.args)})", result
+
+
+def docstring(
+    app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]
+) -> None:
+    """Docstrings are plain words: escape what would be taken for markup."""
+    lines[:] = [re.sub(r"(?<!`)\*(?!`)", r"\\*", line) for line in lines]
+
+
+def buttons(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
+    """Edit the file that a page was made from; no such button without an address."""
+    origin = app.config.course["origins"].get(page)
+
+    def mend(items: list[dict]) -> list[dict]:
+        kept = []
+        for item in items:
+            if "buttons" in item:
+                item["buttons"] = mend(item["buttons"])
+            if "/edit/" in str(item.get("url", "")) and not page.startswith(
+                "notebooks/"
+            ):
+                if not origin:
+                    continue
+                item["url"] = (
+                    item["url"].partition("/edit/")[0] + f"/edit/main/{origin}"
+                )
+            kept.append(item)
+        return kept
+
+    if "header_buttons" in context:
+        context["header_buttons"] = mend(context["header_buttons"])
+
+
+def scripts(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
+    """Load the chart library where there are charts; leave out what needs a network."""
+    context["script_files"][:] = [  # in place: others add to it after us
+        script
+        for script in context["script_files"]
+        if "thebe" not in str(getattr(script, "filename", "")).lower()
+        and "THEBE" not in str(getattr(script, "attributes", {}).get("body", ""))
+    ]
+    if doctree is not None and any(
+        'class="chart"' in raw.astext() for raw in doctree.findall(nodes.raw)
+    ):
+        for name in ("vega", "vega-lite", "vega-embed"):
+            app.add_js_file(f"vega/{name}.min.js", loading_method="defer")
+
+
+def mend_html(app: Sphinx, page: str, template: str, context: dict, doc: Any) -> None:
+    """Mend for screen readers: lists that are none, and a label that hides words."""
+
+    def lines(match: re.Match) -> str:
+        inside = match[2].replace("<dd>", '<span class="sig-line">')
+        inside = inside.replace("</dd>", "</span>")
+        return f'{match[1]}<span class="sig-lines">{inside}</span>'
+
+    parameters = re.compile(
+        r'(<span class="sig-paren">\(</span>)\s*<dl>(.*?)</dl>', re.S
+    )
+    if "body" in context:
+        body = parameters.sub(lines, context["body"])
+        body = body.replace('<div role="list" class="citation-list">', "<div>")
+        # the words inside say what unfolds; this label would hide them
+        context["body"] = body.replace(' aria-label="Toggle hidden content"', "")
+
+
+def original_notebooks(app: Sphinx, error: Exception | None) -> None:
+    """Offer the notebooks for download as they are, not the prepared copies."""
+    sources = Path(app.outdir) / "_sources" / "notebooks"
+    if error is None and sources.exists():
+        for path in Path(app.config.course["notebooks"]).glob("*.ipynb"):
+            shutil.copyfile(path, sources / path.name)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Called by Sphinx."""
+    data = Path(app.srcdir) / "course.json"
+    app.add_config_value("course", json.loads(data.read_text("utf-8")), "env")
+    app.add_node(figure_box, html=tag("figure"))
+    app.add_node(caption_box, html=tag("figcaption"))
+    app.add_node(fold, html=tag("details"))
+    app.connect("doctree-read", on_read)
+    app.connect("autodoc-process-signature", source_signature)
+    app.connect("autodoc-process-docstring", docstring)
+    app.connect("html-page-context", scripts, priority=400)
+    app.connect("html-page-context", mend_html, priority=500)
+    app.connect("html-page-context", buttons, priority=900)
+    app.connect("build-finished", original_notebooks)
+    assert autodoc  # its events are connected above
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,495 @@
+"""The pages that are made from data, and the settings of Jupyter Book."""
+
+import html
+import re
+from collections.abc import Iterable
+from datetime import date
+from typing import Any
+
+from tools import sync
+from tools.book.chapters import ARXIV, paper_parts
+from tools.book.course import Chapter, Course, label
+from tools.book.drawing import code_map
+
+TITLE = "The annotated Transformer"
+SOURCES = {
+    "harvard": (
+        "The Annotated Transformer",
+        "https://github.com/harvardnlp/annotated-transformer/blob/"
+        "0a91a254735c07532e23733dce8a693e504f3a08/the_annotated_transformer.py",
+    ),
+    "tensor2tensor": (
+        "tensor2tensor",
+        "https://github.com/tensorflow/tensor2tensor/blob/"
+        "01b8c31da30a7e1109451df2b4b4698946c6c35c/tensor2tensor/models/transformer.py",
+    ),
+    "waves": (
+        "tensor2tensor, pull request 177",
+        "https://github.com/tensorflow/tensor2tensor/pull/177",
+    ),
+}
+BOOK_PAGES = [
+    "paper",
+    "departures",
+    "code_map",
+    "glossary",
+    "notation",
+    "bibliography",
+    "model_card",
+    "proofs",
+]
+
+
+def parts(course: Course) -> list[tuple[str, list[Chapter]]]:
+    """The parts of the book that have chapters."""
+    found = []
+    for part in course.data("parts.yml"):
+        numbers = range(part["first"], part["last"] + 1)
+        inside = [c for c in course.chapters if int(c.number) in numbers]
+        if inside:
+            found.append((part["title"], inside))
+    return found
+
+
+def toc(course: Course) -> dict[str, Any]:
+    """The table of contents: every chapter that exists, in its part."""
+    sections = [
+        {"caption": title, "chapters": [{"file": c.doc} for c in inside]}
+        for title, inside in parts(course)
+    ]
+    pages: list[dict[str, Any]] = [{"file": f"book/{page}"} for page in BOOK_PAGES]
+    modules = [{"file": f"api/{module}"} for module in course.modules]
+    pages.append({"file": "api/index", "sections": modules})
+    sections.append({"caption": "To look up", "chapters": pages})
+    return {"format": "jb-book", "root": "index", "parts": sections}
+
+
+def config(course: Course) -> dict[str, Any]:
+    """Jupyter Book's settings. Without an address, no button that needs one."""
+    settings: dict[str, Any] = {
+        "title": TITLE,
+        "author": "The authors of the course",
+        "copyright": str(date.today().year),
+        "only_build_toc_files": True,
+        "execute": {"execute_notebooks": "off"},
+        "parse": {
+            "myst_enable_extensions": ["colon_fence", "dollarmath", "attrs_inline"],
+        },
+        "repository": {
+            "url": course.address or "",
+            "path_to_book": "",
+            "branch": "main",
+        },
+        "html": {
+            "favicon": "_assets/favicon.svg",
+            "home_page_in_navbar": False,
+            "use_multitoc_numbering": False,
+            "use_repository_button": bool(course.address),
+            "use_edit_page_button": bool(course.address),
+        },
+        "latex": {"use_jupyterbook_latex": False},
+        "bibtex_bibfiles": ["references.bib"],
+        "sphinx": {
+            "extra_extensions": ["sphinx.ext.autodoc", "sphinx.ext.viewcode"],
+            "local_extensions": {"tools.book.extension": str(course.root)},
+            "recursive_update": True,
+            "config": {
+                "html_static_path": ["_assets"],
+                "html_css_files": ["palette.css", "course.css"],
+                "html_js_files": ["terms.js", "course.js"],
+                "mathjax_path": "mathjax/tex-mml-chtml.js",
+                "mathjax3_config": {"options": {"enableMenu": False}},
+                "myst_dmath_allow_labels": False,
+                "bibtex_reference_style": "label",
+                "bibtex_default_style": "plain",
+                "default_role": "code",
+                "autodoc_member_order": "bysource",
+                "autodoc_typehints": "signature",
+                "python_maximum_signature_line_length": 72,
+                "python_use_unqualified_type_names": True,
+                "add_module_names": False,
+                "copybutton_selector": ".cell_input pre, .copy pre",
+                "html_show_sourcelink": False,
+                "html_context": {"default_mode": "auto"},  # light or dark
+                "html_theme_options": {
+                    "search_bar_text": "Search the course",
+                    "show_navbar_depth": 1,
+                    "navigation_with_keys": False,
+                    "toc_title": "On this page",
+                    "pygments_light_style": "a11y-light",
+                    "pygments_dark_style": "a11y-dark",
+                },
+            },
+        },
+    }
+    if sync.badge(course.address, ""):  # Colab opens what is on GitHub, nothing else
+        colab = "https://colab.research.google.com"
+        settings["launch_buttons"] = {"colab_url": colab}
+    return settings
+
+
+def code_spans(text: str) -> str:
+    """Plain words with `code`, as HTML."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
+
+
+def page_url(doc: str, anchor: str = "") -> str:
+    """An address as seen from a page one folder deep."""
+    return f"../{doc}.html" + (f"#{anchor}" if anchor else "")
+
+
+def cell_links(course: Course, cells: Iterable[str]) -> str:
+    """Links to cells: chapter by chapter, section by section."""
+    chapters: dict[str, tuple[Chapter, dict[str, list[str]]]] = {}
+    for cell in cells:
+        chapter, cell_id = course.chapter_of(cell)
+        heading, what = chapter.what_is(cell_id)
+        sections = chapters.setdefault(chapter.number, (chapter, {}))[1]
+        link = f"[{what}](#{chapter.anchor(cell_id)})"
+        sections.setdefault(heading, []).append(link)
+    lines = []
+    for number in sorted(chapters):
+        chapter, sections = chapters[number]
+        lines.append(f"- **[{number} {chapter.title}](../{chapter.doc}.ipynb)**")
+        for heading, links in sections.items():
+            colon = "" if heading.endswith("?") else ":"
+            lines.append(f"  - {heading}{colon} {', '.join(links)}")
+    return "\n".join(lines)
+
+
+def paper(course: Course) -> str:
+    """The paper, line by line."""
+    done, planned, never = course.covered()
+    lines = [
+        "# The paper, line by line",
+        "",
+        "Every section, numbered equation, table and figure of “Attention Is All You "
+        "Need” ([arXiv:1706.03762](https://arxiv.org/abs/1706.03762) "
+        "{cite}`vaswani2017`), in the paper's order: what it says, in our words, and "
+        "the cells of this course that explain it, compute it or test it.",
+        "",
+        f"**Covered: {done} of {len(course.paper_map)} parts have cells.** "
+        f"{planned} are planned, and {never} can't be done here; the row says why.",
+        "",
+    ]
+    for part in course.paper_map:
+        where = part["where"]
+        lines += [
+            f"(paper-{label(where)})=",
+            "::::{container} paper-row",
+            f":::{{container}} paper-part\n{where}\n:::",
+            f":::{{container}} paper-says\n{part['says']}\n:::",
+            ":::{container} paper-cells",
+        ]
+        if "cells" in part:
+            lines.append(cell_links(course, part["cells"]))
+        if "planned" in part:
+            lines += ["", f"Planned: more in chapter {part['planned']}."]
+        if "reason" in part:
+            lines.append(part["reason"])
+        lines += [":::", "::::", ""]
+    return "\n".join(lines)
+
+
+def in_words(test: str) -> str:
+    """A test's name as a sentence."""
+    text = test.partition("::test_")[2].replace("_", " ")
+    return text[0].upper() + text[1:]
+
+
+def test_link(test: str) -> str:
+    """A link to a test's source in the book, as HTML."""
+    return f'<a href="{page_url("book/proofs", label(test))}">{in_words(test)}</a>'
+
+
+def departures(course: Course) -> str:
+    """The table of departures."""
+    head = ["", "The paper says", "The reference implementation does", "We do", "Proof"]
+    rows = []
+    for row in course.departures:
+        name = f'<th scope="row" id="{label(row["topic"])}">{html.escape(row["topic"])}'
+        boxes = [course.chapter_of(box) for box in row.get("boxes", [])]
+        links = [
+            f'<a href="{page_url(c.doc, c.box_anchor(cell))}">chapter {c.number}</a>'
+            for c, cell in boxes
+        ]
+        name += f'<div class="where">{", ".join(sorted(links))}</div></th>'
+        sources = ", ".join(
+            f'<a href="{SOURCES[key][1]}">{SOURCES[key][0]}</a>'
+            for key in row["source"]
+        )
+        cells = [
+            ("The paper says", code_spans(row["paper"])),
+            (
+                "The reference implementation does",
+                code_spans(row["reference"])
+                + f' <span class="source">({sources})</span>',
+            ),
+            ("We do", code_spans(row["ours"])),
+            (
+                "Proof",
+                "<ul>"
+                + "".join(f"<li>{test_link(t)}</li>" for t in row["tests"])
+                + "</ul>",
+            ),
+        ]
+        tds = "".join(f'<td data-head="{name}">{text}</td>' for name, text in cells)
+        rows.append(f"<tr>{name}{tds}</tr>")
+    header = "".join(f'<th scope="col">{name or "Departure"}</th>' for name in head)
+    table = (
+        '<table class="departures"><thead><tr>'
+        f"{header}</tr></thead><tbody>\n" + "\n".join(rows) + "\n</tbody></table>"
+    )
+    return (
+        "# Departures from the paper\n\n"
+        "Where the paper is silent, or where this course does something else, a box in "
+        "the chapter says so. Here they are in one table, beside a reference "
+        f"implementation: Harvard's [Annotated Transformer]({SOURCES['harvard'][1]}), "
+        "which most readers know, or the authors' own "
+        f"[tensor2tensor]({SOURCES['tensor2tensor'][1]}). Each row leads to the tests "
+        f"that prove what we say of ours. There are {len(rows)} rows.\n\n"
+        f"```{{raw}} html\n{table}\n```\n"
+    )
+
+
+def proofs(course: Course) -> str:
+    """The tests that other pages point at, with their source."""
+    lines = [
+        "# Tests that prove it",
+        "",
+        "What a chapter or the [table of departures](departures.md) says of our code, "
+        "one of these tests checks on every change. They run with `make test`. This is "
+        "their source.",
+    ]
+    file = ""
+    for test in course.proofs():
+        path = test.partition("::")[0]
+        if path != file:
+            file = path
+            lines += ["", f"## {path}"]
+        source = course.sources_of_tests[test]
+        lines += [
+            "",
+            f"({label(test)})=",
+            f"### {in_words(test)}",
+            "",
+            f"```python\n{source}\n```",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def glossary(course: Course) -> str:
+    """The glossary, with an anchor for each term."""
+    lines = [
+        "# Glossary",
+        "",
+        "The field's terms as this course uses them, with the chapter that explains "
+        "the term or needs it first. In the chapters, the first use of a term is "
+        "underlined with dots: point at it to read its line here. Symbols and shapes "
+        "are in the [notation](notation.md).",
+        "",
+        "````{glossary}",
+    ]
+    for term, definition, notebook in course.glossary:
+        link = f"[{notebook[:2]}](../notebooks/{notebook})"
+        lines += [term, f"  {definition} {link}", ""]
+    return "\n".join([*lines, "````", ""])
+
+
+def bibliography(course: Course) -> str:
+    """The works cited."""
+    return (
+        "# Bibliography\n\nThe works that the chapters cite, by author.\n\n"
+        "```{bibliography}\n:all:\n```\n"
+    )
+
+
+def citation_keys(course: Course) -> dict[str, str]:
+    """The bibliography's key for each arXiv number."""
+    text = (course.root / "book" / "references.bib").read_text("utf-8")
+    entries = re.split(r"^@", text, flags=re.MULTILINE)[1:]
+    keys = {}
+    for entry in entries:
+        key = entry.partition("{")[2].partition(",")[0]
+        number = re.search(r"eprint = \{([^}]+)\}", entry)
+        if number:
+            keys[number[1]] = key
+    return keys
+
+
+def uncited(course: Course) -> dict[str, list[str]]:
+    """arXiv numbers that chapters link to and the bibliography lacks."""
+    keys = citation_keys(course)
+    missing: dict[str, list[str]] = {}
+    for chapter in course.chapters:
+        for cell in chapter.notebook.cells:
+            if cell.cell_type == "markdown":
+                for number in ARXIV.findall(cell.source):
+                    if number not in keys:
+                        missing.setdefault(number, []).append(chapter.number)
+    return missing
+
+
+def shown_in(course: Course, module: str) -> list[str]:
+    """Links to the cells that show a module's code."""
+    found = []
+    for chapter in course.chapters:
+        for file, names, cell in chapter.definitions:
+            if file == f"annotated_transformer/{module}.py":
+                text = ", ".join(f"`{name}`" for name in names)
+                found.append(f"- {chapter.number}: [{text}](#{chapter.anchor(cell)})")
+    return found
+
+
+def api_module(course: Course, module: str) -> str:
+    """The page of one module."""
+    name = f"annotated_transformer.{module}"
+    shown = shown_in(course, module)
+    lines = [f"(api-{module})=", f"# `{module}`", ""]
+    lines += ["```{eval-rst}", f".. automodule:: {name}", "   :members:", "```", ""]
+    if shown:
+        lines += ["## Where the course explains it", "", *shown, ""]
+    return "\n".join(lines)
+
+
+def api_index(course: Course) -> str:
+    """The page above the modules."""
+    lines = [
+        "# The package",
+        "",
+        "`annotated_transformer`, a page for each module: signatures with shapes, "
+        "and what each thing does. A shape is a type: "
+        '`Float[Tensor, "batch query d_k"]` is a tensor of floats with three axes; a '
+        "name that occurs twice stands for the same size; `*batch` is any number of "
+        "axes. The tests check every call against these types. The "
+        "[map of the code](../book/code_map.md) shows how the modules fit together.",
+        "",
+        "| module | what it holds |",
+        "| :-- | :-- |",
+    ]
+    for module, text in course.modules.items():
+        lines.append(f"| [`{module}`]({module}.md) | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+def map_page(course: Course) -> str:
+    """The map of the code."""
+    return (
+        "# Map of the code\n\n"
+        "The model as in the paper's Figure 1, from below to above, and around it what "
+        "feeds it and what uses it. The title of a box leads to the chapter that "
+        "builds the part, the file name to its module. The same as a list is in "
+        "[the package](../api/index.md).\n\n"
+        f"```{{raw}} html\n{code_map(course)}\n```\n"
+    )
+
+
+def start(course: Course, landing: dict[str, Any]) -> str:
+    """The landing page."""
+    first = course.chapters[0]
+    badge = sync.badge(course.address, first.path.name)
+    colab = re.search(r"\]\((https://colab[^)]+)\)$", badge)
+    if colab:
+        second = (
+            f'<a class="button" href="{colab[1]}">Open it in Colab</a>'
+            "<p>Nothing to install. Run the cells from top to bottom.</p>"
+        )
+    else:
+        second = (
+            f'<a class="button" href="{first.doc}.html">Read on: {first.title}</a>'
+            "<p>Nothing to install. The pages hold every result.</p>"
+        )
+    lines = [
+        "---",
+        "html_theme.sidebar_secondary.remove: true",
+        "---",
+        f"# {TITLE}",
+        "",
+        "```{raw} html",
+        demo(landing),
+        '<div class="ways">',
+        '<section class="way"><h2>Run it</h2>'
+        '<div class="copy highlight"><pre>make lab</pre></div>'
+        "<p>One command, in the course's folder: it sets up everything once, and opens "
+        "the notebooks. A laptop will do.</p></section>",
+        f'<section class="way"><h2>{"Run it elsewhere" if colab else "Read it"}</h2>'
+        f"{second}</section>",
+        "</div>",
+        "```",
+        "",
+    ]
+    for title, inside in parts(course):
+        lines += [f"## {title}", "", "```{raw} html", '<ul class="chapters">']
+        for chapter in inside:
+            about = ", ".join(paper_parts(course, chapter)[:4])
+            lines.append(
+                f'<li><a href="{chapter.doc}.html">'
+                f'<span class="number">{chapter.number}</span> '
+                f"{html.escape(chapter.title)}</a><p>{words(chapter.question)}</p>"
+                f'<p class="about">{about}</p></li>'
+            )
+        lines += ["</ul>", "```", ""]
+    return "\n".join(lines)
+
+
+def words(text: str) -> str:
+    """A question from a notebook's frame, as HTML without math."""
+    text = re.sub(r"\$\\sqrt\{d_k\}\$", "√d_k", text)
+    return code_spans(re.sub(r"[*$]", "", text))
+
+
+def demo(landing: dict[str, Any]) -> str:
+    """A sentence, its translation and its attention map, to point at."""
+    source, target = landing["source"], landing["target"]
+    weights = landing["weights"]
+
+    def chip(i: int, word: str, kind: str) -> str:
+        shown = html.escape(word)
+        if kind == "source":
+            return f'<span class="word" data-column="{i}" lang="de">{shown}</span>'
+        return f'<button type="button" class="word" data-row="{i}">{shown}</button>'
+
+    cells = []
+    for i, row in enumerate(weights):
+        for j, weight in enumerate(row):
+            cells.append(
+                f'<rect x="{j * 30}" y="{i * 26}" width="29" height="25" rx="3" '
+                f'data-row="{i}" data-column="{j}" style="--w:{weight:.2f}"/>'
+            )
+    best = [source[row.index(max(row))].strip(".,") for row in weights]
+    pairs = [f"{e.strip('.,')} at {g}" for e, g in zip(target, best, strict=True)]
+    alt = "Attention map. Each English word looks most at one German word: "
+    alt += ", ".join(pairs) + "."
+    width, height = 30 * len(source), 26 * len(target)
+    left, top = 92, 92
+    row_words = "".join(
+        f'<text x="-8" y="{i * 26 + 17}" text-anchor="end" data-row="{i}">'
+        f"{html.escape(word)}</text>"
+        for i, word in enumerate(target)
+    )
+    column_words = "".join(
+        f'<text transform="translate({j * 30 + 12} -8) rotate(-50)" data-column="{j}">'
+        f"{html.escape(word)}</text>"
+        for j, word in enumerate(source)
+    )
+    picture = (
+        f'<svg class="map" '
+        f'viewBox="{-left} {-top} {width + left + 66} {height + top + 4}" '
+        f'role="img" aria-label="{html.escape(alt, quote=True)}">'
+        f"<g>{''.join(cells)}</g>{row_words}{column_words}</svg>"
+    )
+    german = " ".join(chip(j, word, "source") for j, word in enumerate(source))
+    english = " ".join(chip(i, word, "target") for i, word in enumerate(target))
+    return f"""\
+<p class="pitch">“Attention Is All You Need”, line by line: a course of notebooks in
+which you build every part by hand, find the same numbers again in PyTorch, and end with
+a model that translates German.</p>
+<div class="demo">
+<div class="sentences">
+<p class="name">You type</p><p class="sentence typed">{german}</p>
+<p class="name">It writes</p><p class="sentence">{english}</p>
+<p class="hint">Point at an English word: the German words that it looked at light up.
+Translated by the model that ships with the course; the map is its cross-attention.</p>
+</div>
+<figure>{picture}</figure>
+</div>"""
