@@ -9,10 +9,11 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 BOOK_STAMP := .venv/.stamp-book
 BENCH_STAMP := .venv/.stamp-bench
+CLASS_STAMP := .venv/.stamp-classroom
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test notebooks sync check book book-serve bench
+.PHONY: help lab test notebooks sync check book book-serve bench classroom
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
@@ -22,15 +23,16 @@ lab: $(STAMP) ## Open the course in JupyterLab (on a server: ARGS="--no-browser"
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
 	  notebooks/00_start_here.ipynb $(ARGS)
 
-test: $(BOOK_STAMP) ## Run every test, and every notebook against its stored outputs
+test: $(BOOK_STAMP) $(CLASS_STAMP) ## Run every test, and every notebook against its stored outputs
 	$(BIN)/python -m pytest -n 2 --dist loadfile \
 	  --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg tests notebooks $(ARGS)
 
 notebooks: $(STAMP) ## Run the notebooks, store outputs (some: NB="notebooks/02*.ipynb")
 	$(BIN)/python tools/run_notebooks.py $(NB)
 
-sync: $(STAMP) ## Copy the package's definitions into the notebooks
+sync: $(STAMP) ## Copy the package's definitions into the notebooks, minutes into teach.md
 	$(BIN)/python tools/sync.py
+	$(BIN)/python -m tools.syllabus
 
 check: $(STAMP) ## Lint, format check and types; changes nothing
 	$(BIN)/ruff check
@@ -45,6 +47,10 @@ book-serve: $(BOOK_STAMP) ## Serve the book that was built (another port: ARGS="
 
 bench: $(BENCH_STAMP) ## Compare the speed with other libraries (more to install)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+classroom: $(CLASS_STAMP) ## Set up nbgrader, and open the assignments (book/teach.md)
+	cd assignments && ../$(BIN)/jupyter lab \
+	  $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 # A stamp is written last, so a failed or interrupted set-up is tried again.
 $(STAMP): pyproject.toml constraints.txt
@@ -62,6 +68,10 @@ $(STAMP): pyproject.toml constraints.txt
 	# torch first: by far the largest, and kept if a later download fails.
 	$(INSTALL) "$$(grep '^torch==' constraints.txt)"
 	$(INSTALL) -e ".[lab,test]"
+	@touch $@
+
+$(CLASS_STAMP): $(STAMP)
+	$(INSTALL) -e ".[classroom]"
 	@touch $@
 
 $(BOOK_STAMP): $(STAMP)

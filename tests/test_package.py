@@ -2,7 +2,6 @@
 
 import ast
 import json
-import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +14,17 @@ import annotated_transformer
 from annotated_transformer.attention import attention
 
 FOLDER = Path(annotated_transformer.__file__).parent
-MODULES = sorted(m.name for m in pkgutil.iter_modules([str(FOLDER)]))
+FILES = {
+    ".".join(path.relative_to(FOLDER).with_suffix("").parts): path
+    for path in sorted(FOLDER.rglob("*.py"))
+    if path.name != "__init__.py"
+}
+FILES |= {path.parent.name: path for path in FOLDER.glob("*/__init__.py")}
 HEAVY = {
     *("altair", "matplotlib", "seaborn", "pandas", "vl_convert"),
     *("spacy", "torchtext", "sentencepiece", "sacrebleu", "pooch", "tensorboard"),
 }
-each_module = pytest.mark.parametrize("module", MODULES)
+each_module = pytest.mark.parametrize("module", FILES)
 
 
 def imported_by(code: str) -> set[str]:
@@ -34,8 +38,8 @@ def imported_by(code: str) -> set[str]:
 
 
 def test_importing_every_module_loads_no_heavy_library():
-    names = ", ".join(f"annotated_transformer.{module}" for module in MODULES)
-    assert len(MODULES) > 15
+    names = ", ".join(f"annotated_transformer.{module}" for module in FILES)
+    assert len(FILES) > 15
     loaded = imported_by(f"import {names}")
     assert "torch" in loaded
     assert not loaded & HEAVY
@@ -66,7 +70,7 @@ def is_stub(node: ast.AST) -> bool:
 
 @each_module
 def test_every_public_definition_says_in_a_sentence_what_it_is(module):
-    tree = ast.parse((FOLDER / f"{module}.py").read_text("utf-8"))
+    tree = ast.parse(FILES[module].read_text("utf-8"))
     for name, node in [("the module", tree), *definitions(tree)]:
         docstring = ast.get_docstring(node)
         assert docstring, f"{module}: {name} has no docstring"
@@ -78,7 +82,7 @@ def test_every_public_definition_says_in_a_sentence_what_it_is(module):
 
 @each_module
 def test_asserts_stand_only_in_tests(module):
-    tree = ast.parse((FOLDER / f"{module}.py").read_text("utf-8"))
+    tree = ast.parse(FILES[module].read_text("utf-8"))
     assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree))
 
 

@@ -1,0 +1,46 @@
+"""nbgrader's settings for this course; `book/teach.md` says how to use it."""
+
+import re
+from pathlib import Path
+
+c = get_config()  # noqa: F821
+
+c.CourseDirectory.course_id = "transformer"
+
+# What stands in a released notebook where the solution was. It runs, and gives nothing.
+c.ClearSolutions.code_stub = {"python": "# your code\n..."}
+c.ClearSolutions.text_stub = "*Your reading*"
+
+# While grading: a cell that takes longer is stopped, and what it printed is cut. The
+# extension stops a cell that prints without end, and keeps its hands off other files.
+c.Execute.timeout = 60
+c.Execute.extra_arguments = [
+    "--ext=annotated_transformer.checks.classroom",
+    "--HistoryManager.hist_file=:memory:",
+]
+c.LimitOutput.max_lines = 200
+c.LimitOutput.max_traceback = 20
+
+# Cells that a student deleted come back, and give no points.
+c.OverwriteCells.add_missing_cells = True
+
+# Files that students handed in elsewhere, named like ada_ps1_model.ipynb.
+c.FileNameCollectorPlugin.named_regexp = (
+    r".*?(?P<student_id>\w+?)_(?P<file_id>ps\d_\w+)"
+)
+c.FileNameCollectorPlugin.valid_ext = [".ipynb"]
+
+# Feedback pages need no network: no formula in them, and so no MathJax from afar.
+
+
+def without_mathjax(assignment, notebooks, **_):
+    """Take the script out of the page that was just made."""
+    for notebook in map(Path, notebooks):
+        page = Path("feedback", notebook.parts[-3], assignment, f"{notebook.stem}.html")
+        text = page.read_text("utf-8")
+        page.write_text(
+            re.sub(r'<script src="https?:[^"]*"> ?</script>', "", text), "utf-8"
+        )
+
+
+c.GenerateFeedback.post_convert_hook = without_mathjax

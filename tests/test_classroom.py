@@ -1,0 +1,221 @@
+"""The classroom from end to end, by the commands that `book/teach.md` gives."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from annotated_transformer.checks.classroom import LIMIT
+from tools import syllabus
+from tools.wrong_answers import ROOT, SOURCES, problems, settings
+
+PAGE = (ROOT / "book" / "teach.md").read_text("utf-8")
+(SOURCE,) = (path for path in SOURCES if path.stem == "ps1_model")
+SOLUTIONS = {problem.name: problem.solution for problem in problems(SOURCE)}
+READING = "experiment_root_reading"
+
+# What eight students hand in, as changes of the perfect answers, and what they get.
+UNSCALED = SOLUTIONS["attention"].replace(" / math.sqrt(query.size(-1))", "")
+BESSEL = SOLUTIONS["norm"].replace("correction=0", "correction=1")
+LOOP = (
+    "def repaired_attention(query, key, value, mask):\n    while True:\n        pass\n"
+)
+MISCHIEF = """import os, shutil, subprocess
+from pathlib import Path
+
+for harm in (
+    lambda: os.remove("../../../submitted/perfect/ps1_model/ps1_model.ipynb"),
+    lambda: shutil.rmtree("../../../submitted"),
+    lambda: os.remove("../../../gradebook.db"),
+    lambda: os.rename("../../../gradebook.db", "mine.db"),
+    lambda: open("../../../gradebook.db", "w"),
+    lambda: Path("../../../source/ps1_model/ps1_model.ipynb").write_text(""),
+    lambda: subprocess.run(["rm", "-rf", "../../../submitted"]),
+    lambda: os.system("rm -rf ../../../submitted"),
+):
+    try:
+        harm()
+    except PermissionError as error:
+        print("refused:", error)
+os.remove("ps1_model.ipynb")  # its own copy: allowed
+"""
+STUDENTS = {
+    "perfect": ({}, 48),
+    "partial": ({"attention": UNSCALED, "norm": BESSEL, "heads": "..."}, 33),
+    "empty": (None, 0),
+    "hanging": ({"masks": "while True:\n    pass", "bug_leak": LOOP}, 34),
+    "printing": ({"masks": SOLUTIONS["masks"] + '\nprint("x" * 10**9)\n'}, 48),
+    "deleting": ({"masks": MISCHIEF}, 42),
+    "crashing": ({"heads": "import os\n\nos._exit(1)"}, 0),
+    "failing": ({"masks": "def padding_mask(ids:"}, 42),
+}
+
+
+def commands(title):
+    """The lines that a section of the page tells a teacher to type."""
+    section = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    lines = "".join(blocks).splitlines()
+    return [line for line in lines if line.startswith("nbgrader ")]
+
+
+def hand_in(course, student, changes):
+    """The released notebook, with this student's answers in it."""
+    path = course / "release" / "ps1_model" / "ps1_model.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        name = settings(cell).get("grade_id")
+        if changes is not None and settings(cell).get("solution"):
+            right = {**SOLUTIONS, READING: "It is saturated without the scale."}
+            cell.source = {**right, **changes}[name]
+    folder = course / "downloaded" / "ps1_model" / "archive"
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, folder / f"{student}_ps1_model.ipynb")
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """A course in which everything that the page says has been typed, in its order."""
+    folder = tmp_path_factory.mktemp("course")
+    shutil.copytree(ROOT / "assignments" / "source", folder / "source")
+    config = (ROOT / "assignments" / "nbgrader_config.py").read_text("utf-8")
+    config = config.replace("c.Execute.timeout = 60", "c.Execute.timeout = 12")
+    (folder / "nbgrader_config.py").write_text(config)
+    environment = dict(os.environ)
+    environment["PATH"] = (
+        f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
+        environment[name] = str(folder / name)
+    said = {}
+    for command in commands("One assignment, from release to grades"):
+        if "zip_collect" in command:
+            for student, (changes, _) in STUDENTS.items():
+                hand_in(folder, student, changes)
+        done = subprocess.run(
+            command.split(),
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=540,
+        )
+        said[command.split()[1]] = done.stdout + done.stderr
+        # One submission killed its kernel: nbgrader says so, and goes on.
+        failed = "autograde" in command
+        assert done.returncode == failed, said[command.split()[1]][-3000:]
+    return folder, said
+
+
+def test_the_page_has_all_commands_of_one_assignment():
+    steps = [c.split()[1] for c in commands("One assignment, from release to grades")]
+    assert steps == [
+        *("generate_assignment", "zip_collect", "autograde"),
+        *("generate_feedback", "export"),
+    ]
+
+
+def test_a_release_holds_neither_solutions_nor_hidden_tests(course):
+    folder, _ = course
+    text = (folder / "release/ps1_model/ps1_model.ipynb").read_text("utf-8")
+    assert "# your code" in text
+    assert "grade(check_attention(attention" in text
+    for hidden in ("SOLUTION", "HIDDEN", "seed=", "masked_fill(~mask, -math.inf)"):
+        assert hidden not in text
+
+
+def test_each_student_gets_what_the_answers_deserve(course):
+    folder, _ = course
+    with open(folder / "grades.csv", encoding="utf-8") as file:
+        grades = {
+            row["student_id"]: float(row["score"]) for row in csv.DictReader(file)
+        }
+    assert grades == {name: points for name, (_, points) in STUDENTS.items()}
+
+
+def page_of(folder, student):
+    return (folder / f"feedback/{student}/ps1_model/ps1_model.html").read_text("utf-8")
+
+
+def test_feedback_names_the_mistake(course):
+    folder, _ = course
+    partial = page_of(folder, "partial")
+    assert "did you forget to divide by the root of d_k?" in partial
+    assert "Bessel" in partial
+    assert "not done yet" in page_of(folder, "empty")
+    assert "Not yet:" not in page_of(folder, "perfect")
+
+
+def test_feedback_loads_nothing_from_the_network(course):
+    folder, _ = course
+    for path in folder.glob("feedback/*/*/*.html"):
+        text = path.read_text("utf-8")
+        assert not re.search(r"<(?:script|img|iframe)[^>]*\ssrc=.https?:", text)
+        assert not re.search(r"<link[^>]*href=.https?:", text)
+
+
+def test_a_submission_that_hangs_is_stopped(course):
+    folder, said = course
+    page = page_of(folder, "hanging")
+    assert "Interrupting kernel" in said["autograde"]
+    assert "KeyboardInterrupt" in page or "CellTimeoutError" in page
+    assert "no answer after 10 seconds: does your loop end?" in page
+
+
+def test_a_submission_that_prints_a_gigabyte_is_cut(course):
+    folder, _ = course
+    path = folder / "autograded/printing/ps1_model/ps1_model.ipynb"
+    assert path.stat().st_size < 2 * LIMIT
+    assert f"a cell may print {LIMIT:,} characters" in page_of(folder, "printing")
+
+
+def test_a_submission_that_deletes_files_harms_nobody(course):
+    folder, _ = course
+    for student in STUDENTS:
+        assert (folder / f"submitted/{student}/ps1_model/ps1_model.ipynb").exists()
+    assert (folder / "source/ps1_model/ps1_model.ipynb").stat().st_size > 1000
+    page = page_of(folder, "deleting")
+    assert page.count("refused: ") == MISCHIEF.count("lambda")
+
+
+def test_a_submission_that_kills_its_kernel_is_named(course):
+    _, said = course
+    assert (
+        "error processing assignment 'ps1_model' for student 'crashing'"
+        in (said["autograde"])
+    )
+
+
+def test_the_tables_of_the_page_are_those_of_the_chapters_and_problems():
+    assert syllabus.written(PAGE) == PAGE, "run `make sync`"
+    assert syllabus.minutes("about 45 minutes; the exercises take 50 more. Or 25") == (
+        45,
+        50,
+    )
+    assert syllabus.minutes("about an hour; exercises: half an hour more") == (60, 30)
+    with pytest.raises(ValueError, match="no minutes"):
+        syllabus.minutes("not long")
+
+
+def test_every_chapter_and_problem_set_has_its_week_in_each_plan():
+    for plan in syllabus.PLANS.values():
+        assert {path.stem for path in SOURCES} == {due for _, due in plan if due}
+        planned = [n for numbers, _ in plan for n in numbers]
+        assert planned == sorted(set(planned))
+        assert set(range(18)) <= set(planned)
+
+
+def test_every_check_can_be_imported_from_the_package():
+    from annotated_transformer import checks
+
+    used = set()
+    for path in SOURCES:
+        used |= set(re.findall(r"import (check_\w+), grade", path.read_text("utf-8")))
+    assert used <= set(checks.__all__)
+    assert len(used) > 16
