@@ -85,16 +85,27 @@ def attention_heatmap(
 
 
 def attention_heads(
-    weights: Any, rows: Sequence[str], columns: Sequence[str], *, title: str = ""
+    weights: Any,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    title: str = "",
+    names: Sequence[str] | None = None,
 ) -> Any:
     """The maps of several heads, side by side; pointing at a row picks it out in all.
 
-    `weights` is (heads, query, key). Returns an Altair chart.
+    `weights` is (heads, query, key); `names` label the heads, "head 0" and so on if
+    none are given. Returns an Altair chart.
     """
     import altair as alt
 
     values = _array(weights, rows, columns, dimensions=3)
-    header = alt.Header(title=None, labelExpr="'head ' + datum.value")
+    label = "'head ' + datum.value"
+    if names is not None:
+        if len(names) != len(values):
+            raise InputError(f"{len(names)} names do not fit {len(values)} heads")
+        label = f"{json.dumps(list(names), ensure_ascii=False)}[datum.value]"
+    header = alt.Header(title=None, labelExpr=label)
     fitting = max(1, 900 // (16 * len(columns) + 14))  # a page is about 900 pixels wide
     chart = _map(values, rows, columns, step=16).facet(
         alt.Facet("head:O", header=header), columns=min(fitting, 4), spacing=14

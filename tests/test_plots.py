@@ -85,6 +85,16 @@ def test_a_drawn_map_names_its_tokens_and_cells():
     assert svg.count('aria-roledescription="rect mark"') == 2 * 5 * 3
 
 
+def test_heads_of_a_choice_keep_their_names():
+    import vl_convert
+
+    chart = plots.attention_heads(WEIGHTS, ROWS, COLUMNS, names=["2.0", "2.5"])
+    svg = vl_convert.vegalite_to_svg(chart.to_dict(), vl_version="5.8")
+    assert ">2.0</text>" in svg and ">2.5</text>" in svg and "head 0" not in svg
+    with pytest.raises(InputError, match="3 names do not fit 2 heads"):
+        plots.attention_heads(WEIGHTS, ROWS, COLUMNS, names=["a", "b", "c"])
+
+
 @pytest.mark.parametrize("heads", [False, True])
 def test_the_bundle_holds_a_live_chart_a_picture_and_words(heads):
     draw = plots.attention_heads if heads else plots.attention_heatmap
