@@ -1,17 +1,32 @@
 """Checks as a learner alone uses them: short answers, in words, always an answer."""
 
 import re
+import subprocess
+import sys
+from functools import reduce
 
 import nbformat
 import pytest
 import torch
+from sacrebleu.metrics import BLEU
 
 from annotated_transformer import checks
-from annotated_transformer.checks import check_attention, check_causal_mask, common
+from annotated_transformer.checks import (
+    chapter_16,
+    check_attention,
+    check_causal_mask,
+    common,
+)
+from annotated_transformer.checks.translation import bleu_reference
 from annotated_transformer.errors import InputError
 from tools.wrong_answers import ROOT
 
 MOVED = sorted(ROOT.glob("annotated_transformer/checks/chapter_*.py"))
+LATER = (
+    *("check_batches", "check_split", "check_wilson"),
+    *("check_corpus_bleu", "check_f1", "check_paired"),
+    *("check_gates", "check_rollout", "check_share"),
+)
 
 
 def test_a_check_says_not_done_yet_correct_or_what_is_wrong():
@@ -84,3 +99,347 @@ def test_every_name_that_is_exported_exists():
     for name in checks.__all__:
         assert callable(getattr(checks, name))
     assert checks.__all__ == sorted(set(checks.__all__))
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_a_stub_is_not_done_yet(name):
+    assert getattr(checks, name)(lambda *_: None) == "not done yet"
+
+
+def interval(hits, n, *, z=1.96, pull=True, shrink=True):
+    """Wilson's interval by another road: from odds of pseudo-counts."""
+    extra = z * z if pull else 0
+    middle = (hits + extra / 2) / (n + extra)
+    spread = z * (hits * (n - hits) / n + z * z / 4) ** 0.5
+    half = spread / (n + z * z) if shrink else spread / n
+    return torch.tensor([middle - half, middle + half])
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (interval, "^correct$"),
+        (lambda h, n: interval(h, n, pull=False), "the middle is p itself"),
+        (lambda h, n: interval(h, n, shrink=False), "the half width is not"),
+        (lambda h, n: interval(h, n, z=1.645), "yours is 1.645"),
+        (lambda h, n: 100 * interval(h, n), "percents"),
+        (lambda h, n: interval(h, n).flip(0), "the lower end comes first"),
+        (lambda h, n: h / n, "give two numbers"),
+        (lambda h, n: interval(90, 100), "wrong at the ends"),
+    ],
+)
+def test_wilson_of_chapter_14(answer, found):
+    assert re.search(found, checks.check_wilson(answer))
+
+
+def in_batches(sentences, model, *, size=4, by=lambda text: len(text.split())):
+    full = sorted(filter(str.strip, sentences), key=by, reverse=True)
+    answers = {}
+    for start in range(0, len(full), size):
+        batch = full[start : start + size]
+        answers |= dict(zip(batch, model(batch), strict=True))
+    return tuple(answers.get(text, text) for text in sentences)
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (in_batches, "^correct$"),
+        (lambda s, m: in_batches(s, m, by=str), "short and long sentences share"),
+        (lambda s, m: in_batches(s, m, size=8), "more than 4"),
+        (lambda s, m: in_batches(s, m, size=1), "8 calls for 8 sentences"),
+        (lambda s, m: [m([text])[0] for text in s], "a blank sentence went"),
+        (lambda s, m: [t for t in in_batches(s, m) if t.strip()], "where are the bla"),
+        (lambda s, m: sorted(in_batches(s, m)), "put each answer back in its place"),
+        (lambda s, m: [t.strip() and t for t in in_batches(s, m)], "^correct$"),
+        (lambda s, m: [t if t.strip() else None for t in in_batches(s, m)], "blank"),
+    ],
+)
+def test_batches_of_chapter_14(answer, found):
+    assert re.search(found, checks.check_batches(answer))
+
+
+def hold_out(sentences, held_out, *, known=str.split, error=InputError):
+    parts = [], []
+    met = set()
+    for name, combinations in sentences:
+        held = not held_out.isdisjoint(combinations)
+        parts[held].append(name)
+        met.update(*map(known, () if held else combinations))
+    for word in {word for both in held_out for word in known(both)}:
+        if word not in met:
+            raise error(f"nobody has met {word}")
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (hold_out, "^correct$"),
+        (lambda s, h: hold_out(s, h, error=ValueError), "raise InputError"),
+        (lambda s, h: hold_out(s, h, known=lambda c: c.split()[1:]), "the adjective"),
+        (lambda s, h: hold_out(s, h)[::-1], "training has a held-out combination"),
+        (lambda s, h: [hold_out(s, h)[0], []], "a sentence is lost"),
+        (lambda s, h: hold_out(s, h)[0], "return two lists"),
+        (lambda s, h: hold_out(s, h, known=lambda _: ()), "raise"),
+        (lambda s, h: hold_out([x for x in s if x[1]], h), "a sentence is lost"),
+    ],
+)
+def test_split_of_chapter_14(answer, found):
+    assert re.search(found, checks.check_split(answer))
+
+
+def of_one_token(said, labels, token, *, pad=0, half=True):
+    both = said_it = should = 0
+    for ours, right in zip(said.flatten(), labels.flatten(), strict=True):
+        if right != pad:
+            both += int(ours == token == right)
+            said_it += int(ours == token)
+            should += int(right == token)
+    mean = max(1, said_it + should)
+    return [
+        both / max(1, said_it),
+        both / max(1, should),
+        (2 if half else 1) * both / mean,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (of_one_token, "^correct$"),
+        (lambda *a: torch.tensor(of_one_token(*a)), "^correct$"),
+        (lambda *a: of_one_token(*a, pad=-1), "padded places"),
+        (lambda *a: of_one_token(*a, half=False), "where is the 2"),
+        (lambda *a: [100 * x for x in of_one_token(*a)], "not percent"),
+        (lambda *a: of_one_token(*a)[0], "return three numbers"),
+    ],
+)
+def test_f1_of_chapter_16(answer, found):
+    assert re.search(found, checks.check_f1(answer))
+
+
+def in_floats(hypotheses, references, **switches):
+    score = bleu_reference(hypotheses, references, **switches)
+    return torch.tensor(score, dtype=torch.float32)
+
+
+def mean_of_sentences(hypotheses, references):
+    pairs = zip(hypotheses, references, strict=True)
+    scores = [bleu_reference([ours], [theirs]) for ours, theirs in pairs]
+    return sum(scores) / len(scores)
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (in_floats, "^correct$"),
+        (
+            lambda h, r: (
+                BLEU(tokenize="none")
+                .corpus_score([*map(" ".join, h)], [[*map(" ".join, r)]])
+                .score
+            ),
+            "^correct$",
+        ),
+        (lambda h, r: in_floats(r, h), "swapped"),
+        (lambda h, r: in_floats(h, r) / 100, "from 0 to 100"),
+        (lambda h, r: in_floats(h, r, clip=False), "at most as often"),
+        (lambda h, r: in_floats(h, r, brevity=False), "no brevity penalty"),
+        (lambda h, r: in_floats(h, r, turned=True), "no brevity penalty|upside down"),
+        (lambda h, r: in_floats(h, r, arithmetic=True), "not the arithmetic one"),
+        (lambda h, r: in_floats(h, r, order=3), "n goes up to 4, not 3"),
+        (lambda h, r: in_floats(h, r, any_length=True), "No penalty above 1"),
+        (mean_of_sentences, "the mean of sentence scores"),
+        (lambda h, r: [in_floats(h, r)] * 2, "return one number"),
+    ],
+)
+def test_corpus_bleu_of_chapter_16(answer, found):
+    assert re.search(found, checks.check_corpus_bleu(answer))
+
+
+def wins(rows_a, rows_b, generator, *, apart=False, ties=False, each=False, take=None):
+    """How often B wins, draw by draw."""
+    n = len(rows_a)
+    even, won = torch.ones(n), 0
+    for _ in range(1000):
+        chosen = torch.multinomial(even, take or n, True, generator=generator)
+        again = torch.multinomial(even, n, True, generator=generator)
+        pair = rows_a[again if apart else chosen], rows_b[chosen]
+        a, b = (
+            chapter_16.bleu_of(r).mean() if each else chapter_16.bleu_of(r.sum(0))
+            for r in pair
+        )
+        won += int(b > a or (ties and b == a))
+    return won / 1000
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (wins, "^correct$"),
+        (lambda *a: wins(*a, apart=True), "on the same draw"),
+        (lambda *a: wins(*a, ties=True), "an equal score is not a higher one"),
+        (lambda *a: wins(*a, each=True), "the mean of sentence scores"),
+        (lambda *a: wins(*a, take=20), "does a draw have all n"),
+        (lambda a, b, g: wins(b, a, g), "how often A wins"),
+        (lambda *a: 100 * wins(*a), "not a percentage"),
+        (
+            lambda a, b, g: chapter_16.bleu_of(b.sum(0)) > chapter_16.bleu_of(a.sum(0)),
+            "no draw differs",
+        ),
+    ],
+)
+def test_paired_of_chapter_16(answer, found):
+    assert re.search(found, checks.check_paired(answer))
+
+
+def share(weights, real, step, *, wrap=False):
+    """Row by row, in Python's own numbers."""
+    n = weights.size(-1)
+    shares = []
+    for head in weights.tolist():
+        rows = [i for i in range(n) if real[i]]
+        seen = [i for i in rows if wrap or 0 <= i + step < n]
+        shares.append(sum(head[i][(i + step) % n] for i in seen) / len(rows))
+    return shares
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (share, "^correct$"),
+        (lambda w, r, s: share(w, r, s, wrap=True), "don't wrap around"),
+        (lambda w, r, s: share(w, r, -s), "other direction"),
+        (lambda w, r, s: share(w.mT, r, s), "rows as columns"),
+        (lambda w, r, s: share(w, r | True, s), "padding rows count"),
+        (lambda w, r, s: sum(share(w, r, s)) / 3, "one number for each head"),
+        (lambda w, r, s: w.diagonal(s, -2, -1).mean(-1), "expected"),
+    ],
+)
+def test_share_of_chapter_17(answer, found):
+    assert re.search(found, checks.check_share(answer))
+
+
+def rollout(maps, *, road=0.5):
+    layers = [(1 - road) * m + road * torch.eye(m.size(-1)) for m in maps.mean(1)]
+    return reduce(torch.matmul, reversed(layers))
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (rollout, "^correct$"),
+        (lambda maps: rollout(maps).tolist(), "^correct$"),
+        (lambda maps: rollout(maps, road=0), "the residual road"),
+        (lambda maps: rollout(maps.flip(0)), "wrong order"),
+        (lambda maps: rollout(maps).T, "transposed"),
+        (lambda maps: 8 * rollout(maps), "rows add up to 8"),
+        (lambda maps: torch.stack([rollout(m[None]) for m in maps]), "one .* matrix"),
+        (lambda maps: maps.softmax(-1).mean((0, 1)), "other numbers"),
+    ],
+)
+def test_rollout_of_chapter_17(answer, found):
+    assert re.search(found, checks.check_rollout(answer))
+
+
+def gates(attention, loss_of, *, leave=False, fill=False, neighbors=True):
+    """One scalar gate for each head, in place of a vector that is spread."""
+    xi = [torch.tensor(1.0, requires_grad=True) for _ in range(attention.n_heads)]
+
+    def gated(_, inputs):
+        heads = inputs[0].unflatten(-1, (attention.n_heads, -1))
+        if neighbors:
+            return (heads * torch.stack(xi)[:, None]).flatten(-2)
+        return inputs[0] * torch.stack(xi).repeat(attention.d_v)
+
+    handle = attention.output.register_forward_pre_hook(gated)
+    if fill:
+        loss_of().backward()
+        slopes = [gate.grad for gate in xi]
+    else:
+        slopes = torch.autograd.grad(loss_of(), xi)
+    if not leave:
+        handle.remove()
+    return torch.stack(list(slopes))
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (gates, "^correct$"),
+        (lambda *a: gates(*a).tolist(), "^correct$"),
+        (lambda *a: gates(*a).abs(), "keep the sign"),
+        (lambda *a: -gates(*a), "not minus the slope"),
+        (lambda *a: gates(*a, neighbors=False), "every sixth number"),
+        (lambda *a: gates(*a, leave=True), "a hook is left behind"),
+        (lambda *a: gates(*a, fill=True), r"\.grad is filled"),
+        (lambda *a: gates(*a) / 32, "a mean over d_v"),
+        (lambda *a: gates(*a).flip(0), "in reverse order"),
+        (lambda *a: gates(*a).sum(), "one number for each of the 6 heads"),
+        (lambda a, f: torch.zeros(6), "do the gates take part"),
+        (lambda *a: 2 * gates(*a), "expected"),
+    ],
+)
+def test_gates_of_chapter_17(answer, found):
+    assert re.search(found, checks.check_gates(answer))
+
+
+@pytest.mark.parametrize(
+    ("word", "guess", "found"),
+    [
+        ("take", None, "^not done yet$"),
+        ("take", "machen", "^right: it looks at 'machen'"),
+        ("wearing", "trägt", "^surprise: it looks at 'liest'"),
+        ("take", "Machen", "write it as it stands there: 'machen'"),
+        ("take", "liest", "in the other sentence"),
+        ("wearing", "hat", "is not in the sentence"),
+        ("wearing", 3, "quotation marks"),
+    ],
+)
+def test_guess_of_chapter_00(word, guess, found):
+    assert re.search(found, checks.check_guess(word, guess))
+
+
+@pytest.mark.parametrize(
+    ("sentence", "found"),
+    [
+        (None, "^not done yet$"),
+        ("Die Katze jagt der Hund.", "^correct: "),
+        ("Der Hund jagt die Katze.", "the model has understood it"),
+        ("Die Katze jagt den Hund.", "here the cat acts"),
+        ("Die Katze der Hund jagt.", "the verb stands second"),
+        ("die Katze jagt der Hund.", "capitals"),
+        ("Die Katze jagt der Hund", "end with a period"),
+    ],
+)
+def test_swap_of_chapter_00(sentence, found):
+    assert re.search(found, checks.check_swap(sentence))
+
+
+@pytest.mark.parametrize(
+    ("german", "meant", "found"),
+    [
+        (None, None, "^not done yet$"),
+        ("Eine Lampe hängt an der Decke.", "ceiling", "^it says blanket, not ceiling"),
+        ("Ein Mann trägt einen Hund.", "carrying", "it got that right"),
+        ("Eine Frau sitzt auf einer Bank.", "bank", "the model may well be right"),
+        ("Eine Frau sitzt auf einer Bank.", "seat", "Bank means bench or bank"),
+        ("Ein Hund schläft.", "dog", "exactly one word of the table"),
+    ],
+)
+def test_senses_of_chapter_00(german, meant, found):
+    assert re.search(found, checks.check_senses(german, meant))
+
+
+def test_the_model_is_loaded_by_the_first_check_that_asks_it():
+    code = """
+from annotated_transformer.checks import check_swap
+from annotated_transformer.checks.chapter_00 import pretrained
+print(pretrained.cache_info().currsize, check_swap("Die Katze."))
+print(pretrained.cache_info().currsize)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(r"0 five words are needed.*\n0\n", done.stdout)

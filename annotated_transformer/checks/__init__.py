@@ -9,6 +9,11 @@ is wrong, and often why. Most have parts, for `check_attention(my_attention, "ma
 and a seed for other numbers. `help(check_attention)` says what it asks for.
 """
 
+from annotated_transformer.checks.chapter_00 import (
+    check_guess,
+    check_senses,
+    check_swap,
+)
 from annotated_transformer.checks.chapter_01 import check_equal, check_hub, check_layers
 from annotated_transformer.checks.chapter_02 import (
     check_pieces,
@@ -70,7 +75,22 @@ from annotated_transformer.checks.chapter_13 import (
     check_shorten,
     check_unknown,
 )
+from annotated_transformer.checks.chapter_14 import (
+    check_batches,
+    check_split,
+    check_wilson,
+)
 from annotated_transformer.checks.chapter_15 import check_step, check_table, check_vote
+from annotated_transformer.checks.chapter_16 import (
+    check_corpus_bleu,
+    check_f1,
+    check_paired,
+)
+from annotated_transformer.checks.chapter_17 import (
+    check_gates,
+    check_rollout,
+    check_share,
+)
 from annotated_transformer.checks.common import grade
 from annotated_transformer.checks.model import (
     check_attention,
@@ -106,12 +126,14 @@ __all__ = [
     "check_accumulate",
     "check_adam",
     "check_attention",
+    "check_batches",
     "check_beam",
     "check_best_rate",
     "check_bleu",
     "check_block",
     "check_bytes",
     "check_causal_mask",
+    "check_corpus_bleu",
     "check_count",
     "check_decoder",
     "check_decoder_mask",
@@ -119,12 +141,15 @@ __all__ = [
     "check_dropout",
     "check_einsum",
     "check_equal",
+    "check_f1",
     "check_feed_forward",
     "check_from_torch",
     "check_gated",
+    "check_gates",
     "check_gradient",
     "check_greedy",
     "check_grouped",
+    "check_guess",
     "check_halves",
     "check_hub",
     "check_job",
@@ -139,6 +164,7 @@ __all__ = [
     "check_offset",
     "check_packed",
     "check_padding_mask",
+    "check_paired",
     "check_pairs",
     "check_patience",
     "check_perplexity",
@@ -148,9 +174,12 @@ __all__ = [
     "check_rate",
     "check_reverse",
     "check_rms_norm",
+    "check_rollout",
     "check_saturation",
     "check_sees_hidden",
     "check_segment",
+    "check_senses",
+    "check_share",
     "check_shift",
     "check_shorten",
     "check_sinusoids",
@@ -159,9 +188,11 @@ __all__ = [
     "check_softmax",
     "check_softmax_backward",
     "check_sort",
+    "check_split",
     "check_split_heads",
     "check_split_test",
     "check_step",
+    "check_swap",
     "check_sweep",
     "check_table",
     "check_tie",
@@ -172,5 +203,6 @@ __all__ = [
     "check_validation",
     "check_vote",
     "check_warmup",
+    "check_wilson",
     "grade",
 ]
