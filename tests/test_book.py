@@ -187,9 +187,8 @@ def test_entries_of_the_bibliography_are_whole():
     assert len(keys) == len(set(keys)) > 30
     for key, entry in zip(keys, entries, strict=True):
         fields = dict(re.findall(r"^  (\w+) = \{(.+)\},?$", entry, re.MULTILINE))
-        assert {"author", "title", "year", "url"} <= set(fields), key
-        if "eprint" in fields:
-            assert fields["url"].endswith(fields["eprint"]), key
+        assert {"author", "title", "year"} <= set(fields), key
+        assert ("eprint" in fields) != ("url" in fields), key  # one address
 
 
 def test_the_glossary_page_has_every_term():
@@ -251,6 +250,7 @@ def test_no_box_of_a_chapter_is_missing_in_the_table_of_departures():
     listed = [box for row in COURSE.departures for box in row.get("boxes", [])]
     assert sorted(set(COURSE.departure_boxes()) - set(listed)) == []
     assert sorted(set(listed) - set(COURSE.departure_boxes())) == []
+    assert len(listed) == len(set(listed))  # a box has one row
     assert len(COURSE.departure_boxes()) > 25
 
 
@@ -278,15 +278,11 @@ def test_every_test_that_proves_a_departure_exists(row):
     assert [test for test in row["tests"] if test not in COURSE.sources_of_tests] == []
 
 
-def test_a_row_names_the_tests_that_its_boxes_name():
-    missing = []
-    for row in COURSE.departures:
-        for box in row.get("boxes", []):
-            named = COURSE.departure_boxes()[box]
-            missing += [f"{box}: {t}" for t in named if t not in row["tests"]]
-    # a box may stand in several rows' chapters, yet each test needs one row only
-    everywhere = {test for row in COURSE.departures for test in row["tests"]}
-    assert [m for m in missing if m.partition(": ")[2] not in everywhere] == []
+@each_departure
+def test_a_row_names_the_tests_that_its_boxes_name(row):
+    boxes = COURSE.departure_boxes()
+    named = {test for box in row.get("boxes", []) for test in boxes[box]}
+    assert sorted(named - set(row["tests"])) == []
 
 
 def test_a_name_without_its_file_is_in_the_file_before_it():
@@ -491,6 +487,39 @@ def test_figures_and_equations_of_a_chapter_are_numbered_places(chapter, site):
     )
     equations = {i for i in ids if i.startswith(f"eq-{int(chapter.number)}-")}
     assert len(equations) == len(re.findall(r"\$\$.+?\$\$", text, re.DOTALL))
+
+
+def test_the_papers_equations_have_their_place_in_a_chapter():
+    assert list(COURSE.equations) == ["Eq. 1", "Eq. 2", "Eq. 3"]
+    words = {"Eq. 1": "Attention", "Eq. 2": "FFN", "Eq. 3": "lrate"}
+    for where, number in COURSE.equations.items():
+        chapter, i = number.split(".")
+        formula = COURSE.chapter(f"{int(chapter):02}").equations[int(i) - 1][1]
+        assert words[where] in formula
+
+
+def links_of(book_site, page, words):
+    html = (book_site / "notebooks" / f"{page}.html").read_text("utf-8")
+    link = rf'<a [^>]*href="([^"]+)"[^>]*>(?:<span[^>]*>)?{words}(?:</span>)?</a>'
+    return set(re.findall(link, html))
+
+
+@pytest.mark.parametrize(
+    ("page", "words", "place"),
+    [
+        ("08_the_transformer", r"Eq\. 1", "02_attention.html#eq-2-1"),
+        ("05_feed_forward_and_embeddings", r"Eq\. 2", "#eq-5-1"),
+        ("16_scores_and_averages", r"Eq\. 3", "10_optimizer_and_schedule.html#eq-10-4"),
+        ("04_multi_head_attention", "03", "03_masks.html"),
+        ("04_multi_head_attention", "Chapters 02", None),
+        ("06_positional_encoding", "08", "08_the_transformer.html"),
+        ("02_attention", "Fig. 2.3", "#fig-2-3"),
+        ("02_attention", "04 Multi-head attention", "04_multi_head_attention.html"),
+    ],
+)
+def test_words_that_name_a_place_lead_to_it(page, words, place, book_site):
+    found = links_of(book_site, page, words)
+    assert place in found if place else not found
 
 
 @each_chapter

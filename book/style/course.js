@@ -1,14 +1,22 @@
 // What the pages of the book do: charts, terms, the sentence on the landing page.
 
-// A chart: its spec lies beside it, and Vega draws it.
-function drawCharts() {
-  for (const chart of document.querySelectorAll(".chart")) {
-    const spec = JSON.parse(chart.querySelector("script").textContent);
-    const place = document.createElement("div");
-    chart.append(place);
-    window.vegaEmbed(place, spec, { actions: false, renderer: "canvas", mode: "vega-lite" })
-      .then(() => { chart.dataset.drawn = "yes"; });
+// A chart: its spec lies beside it, and Vega draws it. Views that stand side by side and
+// do not fit are stacked in as many columns as do.
+async function drawChart(chart) {
+  const options = { actions: false, renderer: "canvas", mode: "vega-lite" };
+  const place = document.createElement("div");
+  chart.append(place);
+  let spec = JSON.parse(chart.querySelector("script").textContent);
+  await window.vegaEmbed(place, spec, options);
+  const room = chart.clientWidth - 16;
+  const { hconcat, ...rest } = spec;
+  if (hconcat && place.scrollWidth > room) {
+    const columns = Math.max(1, Math.floor((hconcat.length * room) / place.scrollWidth));
+    spec = { ...rest, concat: hconcat, columns };
+    await window.vegaEmbed(place, spec, options);
   }
+  chart.dataset.drawn = "yes";
+  reachScrolling();
 }
 
 // A term of the glossary: its line appears when pointed at, or with the keyboard.
@@ -96,7 +104,7 @@ function reachScrolling() {
 
 document.addEventListener("DOMContentLoaded", () => {
   nameButtons();
-  if (window.vegaEmbed) drawCharts();
+  if (window.vegaEmbed) document.querySelectorAll(".chart").forEach(drawChart);
   explainTerms();
   pointAtWords();
   reachScrolling();

@@ -122,6 +122,7 @@ def for_sphinx(course: Course) -> dict:
     return {
         "chapters": {c.number: c.doc for c in course.chapters},
         "figures": [figure for c in course.chapters for figure in c.figures],
+        "equations": course.equations,
         "paper": {p["where"]: f"paper-{label(p['where'])}" for p in course.paper_map},
         "terms": [term for term, _, _ in course.glossary],
         "proofs": {test: label(test) for test in course.proofs()},

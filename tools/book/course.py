@@ -15,6 +15,7 @@ from nbformat import NotebookNode
 from tools import sync
 
 ROOT = Path(__file__).parents[2]
+EQUATION = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 CAPTION = re.compile(r"\*\*Fig\. (\d+)\.(\d+)\*\*")
 DEPARTS = re.compile(r"^> \*\*Departs from ([^*]*?)[.:]?\*\*", re.MULTILINE)
 DEPARTS_IN_CODE = re.compile(r"Departs from (§\d(?:\.\d)*)")
@@ -66,6 +67,12 @@ class Chapter:
         """The numbers of its figures: "2.3"."""
         texts = [c.source for c in self.notebook.cells if c.cell_type == "markdown"]
         return [".".join(m.groups()) for m in CAPTION.finditer("\n".join(texts))]
+
+    @cached_property
+    def equations(self) -> list[tuple[str, str]]:
+        """Its displayed equations in order: cell, formula."""
+        cells = [c for c in self.notebook.cells if c.cell_type == "markdown"]
+        return [(c.id, found) for c in cells for found in EQUATION.findall(c.source)]
 
     @cached_property
     def definitions(self) -> list[tuple[str, list[str], str]]:
@@ -182,6 +189,21 @@ class Course:
         """The chapter and the id of "02_attention#eq-1"."""
         stem, _, cell_id = cell.partition("#")
         return next(c for c in self.chapters if c.path.stem == stem), cell_id
+
+    @cached_property
+    def equations(self) -> dict[str, str]:
+        """Where a chapter displays one of the paper's equations: {"Eq. 1": "2.1"}."""
+        found = {}
+        for part in self.paper_map:
+            if not part["where"].startswith("Eq. "):
+                continue
+            for cell in reversed(part.get("cells", [])):  # the first one wins
+                chapter, cell_id = self.chapter_of(cell)
+                cells = [each for each, _ in chapter.equations]
+                if cell_id in cells:
+                    number = cells.index(cell_id) + 1
+                    found[part["where"]] = f"{int(chapter.number)}.{number}"
+        return found
 
     def departure_boxes(self) -> dict[str, list[str]]:
         """Cells that hold a box "Departs from", with the tests that they name."""

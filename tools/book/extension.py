@@ -32,8 +32,11 @@ IN_TEXT = re.compile(
     r"Fig\. (?P<figure>\d+\.\d+)"
     r"|[Cc]hapter (?P<chapter>\d\d)"
     r"|(?P<paper>(?:Eq\.|Table|Figure) \d)(?![.\d])"
+    r"|(?<![\w.§-])(?P<more>\d\d)(?![\w%]|[.,]\d)"
     r"|[Ss]ection (?P<section>\d+(?:\.\d+)?)(?! of chapter|\.\d)"
 )
+LISTED = re.compile(r"[Cc]hapters (?:\d\d(?: \([^()]*\))?(?:, and|,| and| to) )*")
+WAYPOINT = re.compile(r"(?P<chapter>\d\d)\s[^→.,]*[^→.,\s]")
 
 
 class figure_box(nodes.General, nodes.Element):
@@ -298,8 +301,16 @@ def split(text: nodes.Text, pattern: re.Pattern, make: Callable) -> None:
         text.parent.replace(text, pieces)
 
 
+def paragraph_of(text: nodes.Text) -> nodes.Element:
+    """The paragraph that a text stands in."""
+    node = text.parent
+    while not isinstance(node, nodes.paragraph):
+        node = node.parent
+    return node
+
+
 def links_in_text(app: Sphinx, doctree: nodes.document) -> None:
-    """Link "Fig. 2.3", "chapter 07", "section 5" and the paper's equations."""
+    """Link "Fig. 2.3", "Eq. 1", "chapters 05 and 06", "section 5", "Table 3"."""
     docname = app.env.docname
     if not docname.startswith("notebooks/"):
         return
@@ -311,6 +322,12 @@ def links_in_text(app: Sphinx, doctree: nodes.document) -> None:
             sections[number[1]] = section["ids"][0]
     linked: set[str] = set()
 
+    def to_chapter(match: re.Match, number: str = "") -> nodes.Node | None:
+        doc = course["chapters"].get(number or match["chapter"])
+        if doc and doc != docname:
+            return reference(docname, f"/{doc}", match[0], "doc")
+        return None
+
     def make(match: re.Match) -> nodes.Node | None:
         text = match[0]
         if match["figure"]:
@@ -318,9 +335,15 @@ def links_in_text(app: Sphinx, doctree: nodes.document) -> None:
                 name = "fig-" + match["figure"].replace(".", "-")
                 return reference(docname, name, text)
         elif match["chapter"]:
-            doc = course["chapters"].get(match["chapter"])
-            if doc and doc != docname:
-                return reference(docname, f"/{doc}", text, "doc")
+            return to_chapter(match)
+        elif match["more"]:  # "chapters 05 and 06", with words between them or not
+            before = match.string[: match.start()]
+            words = before[before.lower().rfind("chapters ") :]
+            if LISTED.fullmatch(words):
+                return to_chapter(match, match["more"])
+        elif match["paper"] in course["equations"]:
+            number = course["equations"][match["paper"]].replace(".", "-")
+            return reference(docname, f"eq-{number}", text)
         elif match["paper"]:
             name = course["paper"].get(match["paper"])
             if name and name not in linked:  # once in a chapter is enough
@@ -332,7 +355,10 @@ def links_in_text(app: Sphinx, doctree: nodes.document) -> None:
         return None
 
     for text in plain_texts(doctree):
-        split(text, IN_TEXT, make)
+        if paragraph_of(text).astext().startswith("Where you are"):
+            split(text, WAYPOINT, to_chapter)
+        else:
+            split(text, IN_TEXT, make)
 
 
 def terms(app: Sphinx, doctree: nodes.document) -> None:
@@ -357,9 +383,7 @@ def terms(app: Sphinx, doctree: nodes.document) -> None:
         return link
 
     for text in plain_texts(doctree):
-        paragraph = text.parent
-        while not isinstance(paragraph, nodes.paragraph):
-            paragraph = paragraph.parent
+        paragraph = paragraph_of(text)
         if isinstance(paragraph.parent, nodes.entry):
             continue  # the frame and other tables
         if not paragraph.astext().startswith("Where you are"):

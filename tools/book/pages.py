@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections import Counter
 from collections.abc import Iterable
 from datetime import date
 from typing import Any
@@ -24,9 +25,23 @@ SOURCES = {
         "01b8c31da30a7e1109451df2b4b4698946c6c35c/tensor2tensor/models/transformer.py",
     ),
     "waves": (
-        "tensor2tensor, pull request 177",
-        "https://github.com/tensorflow/tensor2tensor/pull/177",
+        "tensor2tensor",
+        "https://github.com/tensorflow/tensor2tensor/blob/"
+        "017f83a91da0a4f481834fa0eac44d446774acfe/"
+        "tensor2tensor/layers/common_attention.py",
     ),
+}
+SPELLING = {  # what the name of a test cannot spell
+    r"\btorchs\b": "PyTorch's",
+    r"\btorch\b": "PyTorch",
+    r"\b(paper|glorot)s\b": r"\1's",
+    r"\bglorot": "Glorot",
+    r"\btable (\d)s\b": r"Table \1's",
+    r"\btable (\d)\b": r"Table \1",
+    r"\beq (\d)": r"Eq. \1",
+    r"\b(pre|post) norm\b": r"\1-norm",
+    r"\bd model\b": "d_model",
+    r" percent\b": " %",
 }
 BOOK_PAGES = [
     "paper",
@@ -108,6 +123,8 @@ def config(course: Course) -> dict[str, Any]:
                 "python_maximum_signature_line_length": 72,
                 "python_use_unqualified_type_names": True,
                 "add_module_names": False,
+                "nb_code_prompt_show": "Show the code",
+                "nb_code_prompt_hide": "Hide the code",
                 "copybutton_selector": ".cell_input pre, .copy pre",
                 "html_show_sourcelink": False,
                 "html_context": {"default_mode": "auto"},  # light or dark
@@ -138,6 +155,18 @@ def page_url(doc: str, anchor: str = "") -> str:
     return f"../{doc}.html" + (f"#{anchor}" if anchor else "")
 
 
+def told_apart(links: list[str]) -> list[str]:
+    """The links, with a number where several have the same words: "code 1, code 2"."""
+    words = [link.partition("](")[0] for link in links]
+    seen: Counter[str] = Counter()
+    result = []
+    for word, link in zip(words, links, strict=True):
+        seen[word] += 1
+        number = f" {seen[word]}" if words.count(word) > 1 else ""
+        result.append(link.replace(word, word + number, 1))
+    return result
+
+
 def cell_links(course: Course, cells: Iterable[str]) -> str:
     """Links to cells: chapter by chapter, section by section."""
     chapters: dict[str, tuple[Chapter, dict[str, list[str]]]] = {}
@@ -153,7 +182,7 @@ def cell_links(course: Course, cells: Iterable[str]) -> str:
         lines.append(f"- **[{number} {chapter.title}](../{chapter.doc}.ipynb)**")
         for heading, links in sections.items():
             colon = "" if heading.endswith("?") else ":"
-            lines.append(f"  - {heading}{colon} {', '.join(links)}")
+            lines.append(f"  - {heading}{colon} {', '.join(told_apart(links))}")
     return "\n".join(lines)
 
 
@@ -194,6 +223,8 @@ def paper(course: Course) -> str:
 def in_words(test: str) -> str:
     """A test's name as a sentence."""
     text = test.partition("::test_")[2].replace("_", " ")
+    for pattern, replacement in SPELLING.items():
+        text = re.sub(pattern, replacement, text)
     return text[0].upper() + text[1:]
 
 
