@@ -24,6 +24,10 @@ install_import_hook(
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
 
+# The fixtures of the book in a browser.
+pytest.register_assert_rewrite("visits")
+from visits import address, browser, seen  # noqa: E402, F401
+
 
 @pytest.fixture(scope="session")
 def multi30k_folder() -> Path:

@@ -513,7 +513,7 @@ def links_of(book_site, page, words):
         ("04_multi_head_attention", "03", "03_masks.html"),
         ("04_multi_head_attention", "Chapters 02", None),
         ("06_positional_encoding", "08", "08_the_transformer.html"),
-        ("02_attention", "Fig. 2.3", "#fig-2-3"),
+        ("03_masks", r"Fig\. 3\.1", "#fig-3-1"),
         ("02_attention", "04 Multi-head attention", "04_multi_head_attention.html"),
     ],
 )
