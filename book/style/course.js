@@ -13,6 +13,9 @@ async function drawChart(chart) {
   if (hconcat && place.scrollWidth > room) {
     const columns = Math.max(1, Math.floor((hconcat.length * room) / place.scrollWidth));
     spec = { ...rest, concat: hconcat, columns };
+    if (columns === 1) {
+      spec.config = { ...spec.config, legend: { ...spec.config?.legend, orient: "bottom" } };
+    }
     await window.vegaEmbed(place, spec, options);
   }
   chart.dataset.drawn = "yes";
@@ -89,9 +92,9 @@ function nameButtons() {
     button.removeAttribute("aria-label"); // its text says it
   }
   for (const button of document.querySelectorAll(".theme-switch-button")) {
-    const modes = [...button.querySelectorAll("[title]")].map((icon) => icon.title);
-    button.setAttribute("aria-label", `Color mode: ${modes.join(", ")}`);
-    for (const icon of button.querySelectorAll("[title]")) icon.setAttribute("aria-hidden", "true");
+    // The icons' own words come and go while the theme starts.
+    button.setAttribute("aria-label", "Color mode: light, dark, system settings");
+    for (const icon of button.children) icon.setAttribute("aria-hidden", "true");
   }
 }
 

@@ -369,7 +369,7 @@ def terms(app: Sphinx, doctree: nodes.document) -> None:
     names = sorted(app.config.course["terms"], key=len, reverse=True)
     known = {name.lower(): name for name in names}
     pattern = re.compile(
-        r"(?<![\w-])(" + "|".join(map(re.escape, names)) + r")(?:s|es)?(?![\w-])", re.I
+        r"(?<![\w-])(?<!your )(" + "|".join(map(re.escape, names)) + r")(?:s|es)?(?![\w-])", re.I
     )
     seen: set[str] = set()
 
