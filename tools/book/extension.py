@@ -368,8 +368,9 @@ def terms(app: Sphinx, doctree: nodes.document) -> None:
         return
     names = sorted(app.config.course["terms"], key=len, reverse=True)
     known = {name.lower(): name for name in names}
-    pattern = re.compile(
-        r"(?<![\w-])(?<!your )(" + "|".join(map(re.escape, names)) + r")(?:s|es)?(?![\w-])", re.I
+    either = "|".join(map(re.escape, names))
+    pattern = re.compile(  # "in your head" is no term
+        rf"(?<![\w-])(?<!your )({either})(?:s|es)?(?![\w-])", re.I
     )
     seen: set[str] = set()
 
