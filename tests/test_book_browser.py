@@ -4,7 +4,7 @@ import json
 from urllib.parse import quote
 
 import pytest
-from visits import AXE, DESK, ROOT, SCAN, PageTests, Visit, documents
+from visits import AXE, DESK, PHONE, ROOT, SCAN, PageTests, Visit, documents
 
 OTHERS = [name for name in documents() if not name.startswith("notebooks/")]
 
@@ -68,6 +68,14 @@ def test_charts_side_by_side_are_stacked_where_they_do_not_fit(browser, address)
         chart = page.locator("#fig-17-1 .chart")
         assert len(json.loads(chart.locator("script").inner_text())["hconcat"]) == 3
         assert chart.evaluate("c => c.scrollWidth <= c.clientWidth")
+
+
+def test_a_row_of_the_departures_takes_the_whole_width_of_a_phone(browser, address):
+    with Visit(browser, address, "book/departures.html") as page:
+        page.set_viewport_size(PHONE)
+        for part in ("th", "td"):
+            box = page.locator(f"table.departures tbody {part}").first.bounding_box()
+            assert box["width"] > 0.8 * PHONE["width"], part
 
 
 def test_code_fits_beside_both_side_bars(browser, address):
