@@ -71,6 +71,11 @@ def test_a_chapter_to_come_will_find_its_part():
     assert numbers == list(range(23))
 
 
+def test_every_text_of_the_book_folder_is_a_page():
+    texts = {path.stem for path in (ROOT / "book").glob("*.md")}
+    assert texts - set(pages.BOOK_PAGES) == set()
+
+
 def test_every_module_has_a_page():
     contents = pages.toc(COURSE)["parts"][-1]["chapters"][-1]
     named = [section["file"] for section in contents["sections"]]

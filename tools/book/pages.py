@@ -51,6 +51,7 @@ BOOK_PAGES = [
     "notation",
     "bibliography",
     "model_card",
+    "teach",
     "proofs",
 ]
 
