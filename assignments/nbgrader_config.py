@@ -24,9 +24,10 @@ c.LimitOutput.max_traceback = 20
 # Cells that a student deleted come back, and give no points.
 c.OverwriteCells.add_missing_cells = True
 
-# Files that students handed in elsewhere, named like ada_ps1_model.ipynb.
+# Files that students handed in elsewhere, named like ada_ps1_model.ipynb. A student's
+# name is all that stands before: grace-hopper, m.curie, 2026_17.
 c.FileNameCollectorPlugin.named_regexp = (
-    r".*?(?P<student_id>\w+?)_(?P<file_id>ps\d_\w+)"
+    r"(?:.*[/\\])?(?P<student_id>[^/\\]+?)_(?P<file_id>ps\d_[a-z]+)"
 )
 c.FileNameCollectorPlugin.valid_ext = [".ipynb"]
 

@@ -8,6 +8,7 @@ import pytest
 from nbgrader.preprocessors import ClearSolutions
 from traitlets.config import PyFileConfigLoader
 
+from tests.right_answers import RIGHT
 from tools.wrong_answers import ROOT, SOURCES, graded, marks, problems, settings
 
 PROBLEMS = [problem for path in SOURCES for problem in problems(path)]
@@ -42,6 +43,17 @@ def test_three_problem_sets_have_sixteen_problems():
 def test_the_solution_gets_full_marks(problem):
     got = marks(problem, problem.solution)
     assert (got.points, got.feedback) == (problem.points, "")
+
+
+def test_every_problem_has_a_right_answer_in_another_style():
+    assert {name for name, *_ in RIGHT} == {p.name for p in PROBLEMS}
+
+
+@pytest.mark.parametrize(("name", "style", "answer"), RIGHT)
+def test_a_right_answer_in_another_style_gets_full_marks(name, style, answer):
+    (problem,) = (p for p in PROBLEMS if p.name == name)
+    got = marks(problem, answer)
+    assert (got.points, got.feedback) == (problem.points, ""), style
 
 
 @by_problem
@@ -111,7 +123,7 @@ def test_each_test_cell_says_what_is_wrong_and_has_hidden_tests(path):
 @by_source
 def test_headers_say_the_points_and_minutes_of_what_is_below(path):
     cells = nbformat.read(path, as_version=4).cells
-    stated, minutes, found = [], 0, []
+    stated, minutes, found, parts = [], 0, [], []
     for cell in cells:
         head = re.match(
             r"## Problem \d\.\d .+\n\n"
@@ -123,8 +135,13 @@ def test_headers_say_the_points_and_minutes_of_what_is_below(path):
             stated.append(int(head[3]))
             minutes += int(head[2])
             found.append(0)
+            split = re.search(r" \(([\d +]+)\)", cell.source)
+            parts.append([int(n) for n in split[1].split(" + ")])
         if settings(cell).get("grade"):
             found[-1] += settings(cell)["points"]
+            if cell.cell_type == "code":  # the bracket: one number for each test cell
+                assert settings(cell)["points"] == parts[-1].pop(0)
     assert found == stated
+    assert not any(parts)
     assert f"| **Minutes** | {minutes}," in cells[0].source
     assert f"| **Points** | {sum(stated)}" in cells[0].source

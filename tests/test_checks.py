@@ -58,6 +58,15 @@ def test_an_error_in_the_answer_comes_through_with_its_traceback():
         check_causal_mask(lambda n: 1 / 0)
 
 
+def test_a_stub_is_not_done_yet_and_what_pytorch_can_not_do_is_an_error():
+    def stub(length):
+        raise NotImplementedError
+
+    assert check_causal_mask(stub) == "not done yet"
+    with pytest.raises(NotImplementedError, match="not implemented for 'Float'"):
+        check_causal_mask(lambda n: torch.ones(n, n) & torch.ones(n, n))
+
+
 def test_a_check_gives_copies_and_leaves_no_trace(capsys):
     def careless(query, key, value, mask):
         import warnings

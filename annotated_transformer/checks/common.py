@@ -78,7 +78,9 @@ def verdict(
                 check(answer, seed)
         except Mistake as mistake:
             return str(mistake)
-        except NotImplementedError:
+        except NotImplementedError as error:
+            if str(error):  # PyTorch's own, say of `&` with floats: that is no stub
+                raise
             return "not done yet"
         except TimeUp:
             return f"no answer after {SECONDS} seconds: does your loop end?"

@@ -23,7 +23,7 @@ from annotated_transformer.checks.common import (
 )
 from annotated_transformer.layers import sinusoids
 from annotated_transformer.masks import causal_mask, padding_mask
-from annotated_transformer.tokenizers import PAD
+from annotated_transformer.tokenizers import BOS, EOS, PAD, UNK
 
 UPSIDE_DOWN = "upside down: True should mean may look"
 DIVISION_MISSING = "the division by the standard deviation is missing"
@@ -34,7 +34,8 @@ def padded_ids(seed: int) -> Tensor:
     g = seeded(seed)
     batch, length = sizes(seed, 3, 5)
     length = max(length, 4)
-    ids = torch.randint(4, 30, (batch, length), generator=g)
+    ids = torch.randint(PAD + 1, 30, (batch, length), generator=g)
+    ids[-1, :3] = torch.tensor([BOS, EOS, UNK])  # these are no padding
     kept = torch.randint(2, length, (batch, 1), generator=g)
     kept[0] = length - 2  # padding somewhere, and a row with another amount of it
     kept[-1] = length
@@ -67,7 +68,14 @@ def _padding(function: Function, seed: int) -> None:
             (~right, UPSIDE_DOWN),
             (torch.ones_like(right), "padding is looked at: compare the ids with PAD"),
             (right[:1].expand_as(right), "every row has the mask of row 0"),
-            ((ids > PAD + 1)[:, None, None], "only PAD itself is hidden, no other id"),
+            (
+                (ids > UNK)[:, None, None],
+                "BOS, EOS and UNK are hidden, too: only PAD is padding",
+            ),
+            (
+                (ids > PAD + 1)[:, None, None],
+                "BOS is hidden, too: only PAD is padding",
+            ),
         ),
         "wrong entries: hide exactly where the id is PAD",
     )
@@ -512,6 +520,9 @@ def _eps(function: Function, seed: int) -> None:
         raise Mistake(
             "wrong where the variance is tiny: is your eps (1e-5) inside the root?"
         )
+    own = ask(function, small, *plain, 0.01)
+    if not same(own, F.layer_norm(small, (5,), eps=0.01)):
+        raise Mistake("eps is an argument: called with 0.01, yours takes another one")
 
 
 def check_sees_hidden(detector: Function, part: str = "", *, seed: int = 0) -> str:

@@ -521,6 +521,13 @@ def _clip(function: Function, seed: int) -> None:
     )
 
 
+class Notes(list[bool]):
+    """What a model notes of its calls; a copy of the model writes into the same."""
+
+    def __deepcopy__(self, memo: dict) -> "Notes":
+        return self
+
+
 class ToyNetwork(nn.Module):
     """A model with dropout and a summed loss, that notes how it was called."""
 
@@ -528,13 +535,12 @@ class ToyNetwork(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(4, generator=seeded(seed)))
         self.dropout = nn.Dropout(0.5)
-        self.modes: list[bool] = []
-        self.graphs: list[bool] = []
+        self.modes, self.graphs = Notes(), Notes()
 
     def forward(self, piece: Piece) -> Tensor:
         """Summed over the labels."""
         loss = ((self.dropout(piece.x) @ self.weight - piece.y) ** 2).sum()
-        self.modes.append(self.training)
+        self.modes.append(self.training or self.dropout.training)
         self.graphs.append(loss.requires_grad)
         return loss
 
@@ -578,6 +584,11 @@ def _mode(function: Function, seed: int) -> None:
     need(
         model.training,
         "the model stays in eval(): the training goes on without dropout. Restore it",
+    )
+    need(
+        model.dropout.training,
+        "the model is back in training, but its dropout is not: model.train(mode) "
+        "reaches the layers inside, setting model.training does not",
     )
     _, model, _ = _validated(function, seed, training=False)
     need(

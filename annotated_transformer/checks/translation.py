@@ -183,6 +183,9 @@ def _end(function: Function, seed: int) -> None:
         raise Mistake(
             f"nothing is left to merge, and it fails ({error}): stop there"
         ) from None
+    rare = {word: 1}  # a pair that occurs once is a pair
+    if len(found) == len(word) and len(_merges_of(function, rare, 50)) < len(word):
+        raise Mistake("it stops at pairs that occur once: stop when NO pair is left")
     need(
         len(found) == len(word),
         f"{word!r} alone has {len(word)} merges, not {len(found)}: its letters and '_' "
@@ -260,8 +263,8 @@ VOCAB = 9
 class TableCache:
     """The cache of a TableModel: what each row has read so far."""
 
-    def __init__(self, model: "TableModel", rows: int):
-        self.model, self.step = model, 0
+    def __init__(self, model: "TableModel", rows: int, capacity: int):
+        self.model, self.step, self.capacity = model, 0, capacity
         self.histories: list[tuple[int, ...]] = [()] * rows
 
     def keep(self, rows: Any) -> None:
@@ -282,17 +285,17 @@ class TableModel:
 
     def __init__(self, seed: int, *, end: float = 0.0):
         self.seed, self.end = seed, end
-        self.encoded = self.kept = 0
+        self.encoded = self.kept = self.overflow = 0
         self.read: list[Tensor] = []
 
     def eval(self) -> "TableModel":
         """There is no dropout here."""
         return self
 
-    def start(self, src: Tensor, capacity: int = 0) -> TableCache:
+    def start(self, src: Tensor, capacity: int) -> TableCache:
         """Encode the source, once."""
         self.encoded += 1
-        return TableCache(self, len(src))
+        return TableCache(self, len(src), capacity)
 
     def step(self, ids: Tensor, cache: TableCache, tgt_mask: Any = None) -> Tensor:
         """Logits (rows, 1, vocab) after one more token in each row."""
@@ -312,6 +315,7 @@ class TableModel:
         )
         self.read.append(ids.clone())
         cache.step += 1
+        self.overflow = max(self.overflow, cache.step - cache.capacity)
         cache.histories = [
             (*history, int(token))
             for history, token in zip(cache.histories, ids[:, 0], strict=True)
@@ -341,6 +345,15 @@ class TableModel:
 
 
 SRC = torch.tensor([[5, 6, 7, EOS]])
+
+
+def need_room(model: TableModel) -> None:
+    """Every token that was read had its place in the cache."""
+    need(
+        model.overflow <= 0,
+        f"the cache is {model.overflow} too small: model.start(src, limit) makes room "
+        "for all tokens",
+    )
 
 
 def greedy_reference(model: TableModel, limit: int, first: int = BOS) -> list[int]:
@@ -437,6 +450,7 @@ def _cache(function: Function, seed: int) -> None:
         len(model.read) <= len(found) + 1,
         f"{len(model.read)} steps for {len(found)} tokens: stop when EOS comes",
     )
+    need_room(model)
     right = greedy_reference(model, 99)
     need(found == right, f"with the cache it says {found}, without {right}")
 
@@ -600,6 +614,7 @@ def _beam_cache(function: Function, seed: int) -> None:
         len(model.read) <= 8,
         f"{len(model.read)} steps with limit 8: one step a position, for all beams",
     )
+    need_room(model)
     right = beam_reference(model, 3, 0.6, 8)
     need(found == right, f"with the cache it finds {found}, without {right}")
 
@@ -854,6 +869,11 @@ def _vocabulary(function: Function, seed: int) -> None:
     need(
         min(ids) > UNK,
         f"ids 0 to {UNK} are PAD, BOS, EOS and UNK: words begin at {UNK + 1}",
+    )
+    need(
+        max(ids) == UNK + len(ids),
+        f"{len(ids)} words, but ids from {min(ids)} to {max(ids)}: begin at {UNK + 1}, "
+        "and leave no gap",
     )
     rows = tensors["test"].tolist()
     words = test[0].split()

@@ -11,6 +11,12 @@ WRONG = {
             "upside down: True should mean may look",
         ),
         Wrong(
+            "every special token hidden, not only padding",
+            [("ids != PAD", "ids > 3")],
+            2,
+            "BOS, EOS and UNK are hidden, too",
+        ),
+        Wrong(
             "padding on the axis of the queries",
             [("[:, None, None, :]", "[:, None, :, None]")],
             2,
@@ -44,7 +50,7 @@ WRONG = {
             "a causal mask of floats",
             [("dtype=torch.bool", "dtype=torch.float")],
             2,
-            "the mask should be bool, not torch.float32",
+            "\"bitwise_and_cpu\" not implemented for 'Float'",
         ),
         Wrong(
             "`|` for `&` in the decoder's mask",
@@ -396,6 +402,12 @@ WRONG = {
             [("variance + eps", "variance")],
             5,
             "is there an eps?",
+        ),
+        Wrong(
+            "eps written as a number, its argument unused",
+            [("variance + eps", "variance + 1e-5")],
+            5,
+            "eps is an argument",
         ),
         Wrong(
             "the mean not subtracted",

@@ -305,6 +305,21 @@ WRONG = {
             "a model that came in eval() leaves in train()",
         ),
         Wrong(
+            "`model.training = False` in place of `eval()`",
+            [
+                ("model.eval()", "model.training = False"),
+                ("model.train(was_training)", "model.training = was_training"),
+            ],
+            5,
+            "call model.eval() before",
+        ),
+        Wrong(
+            "`model.training = True` in place of `train()`",
+            [("model.train(was_training)", "model.training = was_training")],
+            5,
+            "but its dropout is not",
+        ),
+        Wrong(
             "still a mean of means",
             [
                 ("model(batch).item()", "model(batch).item() / batch.n_tokens"),

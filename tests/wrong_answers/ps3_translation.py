@@ -79,6 +79,12 @@ WRONG = {
             "nothing is left to merge, and it fails",
         ),
         Wrong(
+            "stops at pairs that occur once",
+            [("if not pairs:", "if not pairs or max(pairs.values()) < 2:")],
+            9,
+            "stop when NO pair is left",
+        ),
+        Wrong(
             "one merge too few",
             [("range(n_merges)", "range(n_merges - 1)")],
             5,
@@ -149,6 +155,12 @@ WRONG = {
             ],
             12,
             "the cache is not used",
+        ),
+        Wrong(
+            "a cache with room for one token",
+            [("model.start(src, limit)", "model.start(src, 1)")],
+            10,
+            "too small: model.start(src, limit)",
         ),
         Wrong(
             "greedy encodes the source at each step",
@@ -397,6 +409,12 @@ WRONG = {
             [("start=UNK + 1", "start=0")],
             2,
             "words begin at 4",
+        ),
+        Wrong(
+            "words begin at id 5",
+            [("start=UNK + 1", "start=UNK + 2")],
+            5,
+            "begin at 4, and leave no gap",
         ),
         Wrong(
             "filled with the end token",
