@@ -31,17 +31,20 @@ c.FileNameCollectorPlugin.named_regexp = (
 )
 c.FileNameCollectorPlugin.valid_ext = [".ipynb"]
 
-# Feedback pages need no network: no formula in them, and so no MathJax from afar.
+# Feedback pages need no network: no formula in them, and so no MathJax from afar. Their
+# list of points names each test.
 
 
-def without_mathjax(assignment, notebooks, **_):
-    """Take the script out of the page that was just made."""
+def tidy_feedback(assignment, notebooks, **_):
+    """Take the script out of the page that was just made, and name its tests."""
     for notebook in map(Path, notebooks):
         page = Path("feedback", notebook.parts[-3], assignment, f"{notebook.stem}.html")
         text = page.read_text("utf-8")
-        page.write_text(
-            re.sub(r'<script src="https?:[^"]*"> ?</script>', "", text), "utf-8"
+        text = re.sub(r'<script src="https?:[^"]*"> ?</script>', "", text)
+        text = re.sub(
+            r'(<a href="#(\w+)">)Test cell<', r"\1Test <code>\2</code><", text
         )
+        page.write_text(text, "utf-8")
 
 
-c.GenerateFeedback.post_convert_hook = without_mathjax
+c.GenerateFeedback.post_convert_hook = tidy_feedback

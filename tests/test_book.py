@@ -202,6 +202,17 @@ def test_the_glossary_page_has_every_term():
     assert [term for term, *_ in COURSE.glossary if f"\n{term}\n  " not in page] == []
 
 
+def test_the_pages_for_teachers_are_in_the_book_and_lead_to_each_other():
+    (part,) = (p for p in pages.toc(COURSE)["parts"] if p["caption"] == "Teach")
+    files = {f"{entry['file']}.md" for entry in part["chapters"]}
+    texts = pages.teaching(COURSE)
+    assert files == set(texts)
+    assert "](../book/wrong_answers.md)" in texts["book/teach.md"]
+    for text in texts.values():
+        assert "](../assignments/" not in text
+        assert re.match(r"# \w+", text)
+
+
 def test_the_pages_have_the_colors_of_the_plots():
     css = palette()
     style = matplotlib.rc_params_from_file(STYLE, use_default_template=False)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbgrader.api import Gradebook
+from nbgrader.plugins import FileNameCollectorPlugin
+from traitlets.config import PyFileConfigLoader
 
 from annotated_transformer.checks.classroom import LIMIT
 from tools import syllabus
@@ -17,8 +20,14 @@ from tools.wrong_answers import ROOT, SOURCES, problems, settings
 
 PAGE = (ROOT / "book" / "teach.md").read_text("utf-8")
 (SOURCE,) = (path for path in SOURCES if path.stem == "ps1_model")
-SOLUTIONS = {problem.name: problem.solution for problem in problems(SOURCE)}
-READING = "experiment_root_reading"
+SOLUTIONS = {p.name: p.solution for path in SOURCES for p in problems(path)}
+
+# Lines that a problem's own code shows for another purpose: one trains, one has a bug.
+SHARED = {
+    "optimizer.zero_grad()",
+    "optimizer.step()",
+    "scores = query @ key.mT / math.sqrt(query.size(-1))",
+}
 
 # What eight students hand in, as changes of the perfect answers, and what they get.
 UNSCALED = SOLUTIONS["attention"].replace(" / math.sqrt(query.size(-1))", "")
@@ -65,15 +74,20 @@ def commands(title):
     return [line for line in lines if line.startswith("nbgrader ")]
 
 
-def hand_in(course, student, changes):
-    """The released notebook, with this student's answers in it."""
-    path = course / "release" / "ps1_model" / "ps1_model.ipynb"
+def answered(course, assignment, changes):
+    """The released notebook, with the right answers in it but for these changes."""
+    path = course / "release" / assignment / f"{assignment}.ipynb"
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         name = settings(cell).get("grade_id")
         if changes is not None and settings(cell).get("solution"):
-            right = {**SOLUTIONS, READING: "It is saturated without the scale."}
-            cell.source = {**right, **changes}[name]
+            cell.source = {**SOLUTIONS, **changes}.get(name, "My numbers say so.")
+    return notebook
+
+
+def hand_in(course, student, changes):
+    """What a student sends of the first problem set, named as the page says."""
+    notebook = answered(course, "ps1_model", changes)
     folder = course / "downloaded" / "ps1_model" / "archive"
     folder.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, folder / f"{student}_ps1_model.ipynb")
@@ -93,12 +107,9 @@ def course(tmp_path_factory):
     )
     for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
         environment[name] = str(folder / name)
-    said = {}
-    for command in commands("One assignment, from release to grades"):
-        if "zip_collect" in command:
-            for student, (changes, _) in STUDENTS.items():
-                hand_in(folder, student, changes)
-        done = subprocess.run(
+
+    def run(command):
+        return subprocess.run(
             command.split(),
             cwd=folder,
             env=environment,
@@ -106,10 +117,24 @@ def course(tmp_path_factory):
             text=True,
             timeout=540,
         )
+
+    said = {}
+    for command in commands("One assignment, from release to grades"):
+        if "zip_collect" in command:
+            for student, (changes, _) in STUDENTS.items():
+                hand_in(folder, student, changes)
+        done = run(command)
         said[command.split()[1]] = done.stdout + done.stderr
         # One submission killed its kernel: nbgrader says so, and goes on.
         failed = "autograde" in command
         assert done.returncode == failed, said[command.split()[1]][-3000:]
+    for path in SOURCES:  # of the others, the perfect answers alone
+        if path != SOURCE:
+            assert run(f"nbgrader generate_assignment {path.stem}").returncode == 0
+            place = folder / "submitted" / "perfect" / path.stem
+            place.mkdir()
+            nbformat.write(answered(folder, path.stem, {}), place / path.name)
+            assert run(f"nbgrader autograde {path.stem}").returncode == 0
     return folder, said
 
 
@@ -121,13 +146,27 @@ def test_the_page_has_all_commands_of_one_assignment():
     ]
 
 
-def test_a_release_holds_neither_solutions_nor_hidden_tests(course):
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_a_release_holds_neither_solutions_nor_hidden_tests(course, path):
     folder, _ = course
-    text = (folder / "release/ps1_model/ps1_model.ipynb").read_text("utf-8")
+    text = (folder / "release" / path.stem / path.name).read_text("utf-8")
     assert "# your code" in text
-    assert "grade(check_attention(attention" in text
-    for hidden in ("SOLUTION", "HIDDEN", "seed=", "masked_fill(~mask, -math.inf)"):
+    assert text.count("grade(check_") >= 12
+    for hidden in ("SOLUTION", "HIDDEN", "seed=", "fresh=True"):
         assert hidden not in text
+    given = {line for c in nbformat.reads(text, 4).cells for line in lines_of(c.source)}
+    for problem in problems(path):
+        inside = re.findall(
+            r"### BEGIN SOLUTION\n(.*?)### END", problem.solution, re.DOTALL
+        )
+        assert inside
+        if not problem.name.startswith("bug_"):  # these give most of the code
+            assert not given & set(lines_of("".join(inside))) - SHARED
+
+
+def lines_of(source):
+    """The lines that say something, without their indentation."""
+    return [line.strip() for line in source.splitlines() if len(line.strip()) > 12]
 
 
 def test_each_student_gets_what_the_answers_deserve(course):
@@ -137,6 +176,28 @@ def test_each_student_gets_what_the_answers_deserve(course):
             row["student_id"]: float(row["score"]) for row in csv.DictReader(file)
         }
     assert grades == {name: points for name, (_, points) in STUDENTS.items()}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_the_perfect_answers_get_all_points_of_all_sets(course, path):
+    folder, _ = course
+    with Gradebook(f"sqlite:///{folder / 'gradebook.db'}") as gradebook:
+        got = gradebook.find_submission(path.stem, "perfect")
+        by_tests = sum(problem.points for problem in problems(path))
+        # What is missing is the reading, which waits for the teacher.
+        assert (got.score, got.needs_manual_grade) == (
+            by_tests,
+            by_tests < got.max_score,
+        )
+
+
+def test_files_are_sorted_by_all_of_the_students_name():
+    config = PyFileConfigLoader(str(ROOT / "assignments/nbgrader_config.py"))
+    collector = FileNameCollectorPlugin(config=config.load_config())
+    for student in ("ada", "grace-hopper", "m.curie", "ada_l", "2026_17", "Zoë K"):
+        found = collector.collect(f"downloaded/ps1_model/{student}_ps1_model.ipynb")
+        assert found["student_id"] == student
+        assert found["file_id"].startswith("ps1_model")
 
 
 def page_of(folder, student):
@@ -150,6 +211,7 @@ def test_feedback_names_the_mistake(course):
     assert "Bessel" in partial
     assert "not done yet" in page_of(folder, "empty")
     assert "Not yet:" not in page_of(folder, "perfect")
+    assert "Test <code>attention_average</code></a> (Score: 0.0 / 3.0)" in partial
 
 
 def test_feedback_loads_nothing_from_the_network(course):

@@ -99,6 +99,7 @@ def prepare_source(source: Path, course: Course, npm: Path) -> None:
         "_toc.yml": yaml.safe_dump(pages.toc(course), sort_keys=False),
         "_config.yml": yaml.safe_dump(pages.config(course), sort_keys=False),
     }
+    texts |= pages.teaching(course)
     texts |= {f"api/{m}.md": pages.api_module(course, m) for m in course.modules}
     for name, text in texts.items():
         (source / name).write_text(text, "utf-8")
@@ -122,7 +123,7 @@ def for_sphinx(course: Course) -> dict:
         "book/teach": "book/teach.md",
         "book/bibliography": "book/references.bib",
         "book/model_card": MODEL_CARD,
-    }
+    } | pages.TEACHING
     return {
         "chapters": {c.number: c.doc for c in course.chapters},
         "figures": [figure for c in course.chapters for figure in c.figures],

@@ -54,6 +54,10 @@ BOOK_PAGES = [
     "teach",
     "proofs",
 ]
+TEACHING = {  # the pages for teachers, and where they are written
+    "book/teach": "book/teach.md",
+    "book/wrong_answers": "assignments/wrong_answers.md",
+}
 
 
 def parts(course: Course) -> list[tuple[str, list[Chapter]]]:
@@ -76,6 +80,7 @@ def toc(course: Course) -> dict[str, Any]:
     pages: list[dict[str, Any]] = [{"file": f"book/{page}"} for page in BOOK_PAGES]
     modules = [{"file": f"api/{module}"} for module in course.modules]
     pages.append({"file": "api/index", "sections": modules})
+    sections.append({"caption": "Teach", "chapters": [{"file": p} for p in TEACHING]})
     sections.append({"caption": "To look up", "chapters": pages})
     return {"format": "jb-book", "root": "index", "parts": sections}
 
@@ -326,6 +331,17 @@ def glossary(course: Course) -> str:
         link = f"[{notebook[:2]}](../notebooks/{notebook})"
         lines += [term, f"  {definition} {link}", ""]
     return "\n".join([*lines, "````", ""])
+
+
+def teaching(course: Course) -> dict[str, str]:
+    """The pages for teachers, by file, with links to each other's page."""
+    texts = {}
+    for page, origin in TEACHING.items():
+        text = (course.root / origin).read_text("utf-8")
+        for other, path in TEACHING.items():
+            text = text.replace(f"](../{path})", f"](../{other}.md)")
+        texts[f"{page}.md"] = text
+    return texts
 
 
 def bibliography(course: Course) -> str:
