@@ -9,7 +9,15 @@ from nbgrader.preprocessors import ClearSolutions
 from traitlets.config import PyFileConfigLoader
 
 from tests.right_answers import RIGHT
-from tools.wrong_answers import ROOT, SOURCES, graded, marks, problems, settings
+from tools.wrong_answers import (
+    ROOT,
+    SOURCES,
+    graded,
+    in_a_cell,
+    marks,
+    problems,
+    settings,
+)
 
 PROBLEMS = [problem for path in SOURCES for problem in problems(path)]
 by_problem = pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.name)
@@ -85,13 +93,19 @@ def test_at_least_ninety_wrong_answers_are_caught():
     assert sum(len(results(problem.name)) for problem in PROBLEMS) >= 90
 
 
+def test_no_bar_in_the_words_breaks_a_row_of_the_table():
+    rows = [line for line in TABLE.splitlines() if line.startswith("|")]
+    assert [row for row in rows if len(re.findall(r"(?<!\\)\|", row)) != 4] == []
+    assert "'_'" not in TABLE  # two of them would set the words between in italics
+
+
 @by_problem
 def test_the_table_of_wrong_answers_is_what_its_command_prints(problem):
     section = TABLE.partition(f"## {problem.title}\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (.*?) \| (\d+) of (\d+) \|", section, re.MULTILINE)
     # Not the words: they hold numbers, which may differ in a last digit elsewhere.
     assert rows == [
-        (wrong.what, str(got.points), str(problem.points))
+        (in_a_cell(wrong.what), str(got.points), str(problem.points))
         for wrong, got in results(problem.name)
     ]
 

@@ -8,6 +8,7 @@ cells, hidden tests included, as nbgrader would run them. Exits with 1 if one of
 gets other points or other feedback.
 """
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -135,6 +136,11 @@ def graded(problem: Problem) -> list[tuple[Wrong, Marks]]:
     return rows
 
 
+def in_a_cell(text: str) -> str:
+    """Words as they may stand in a Markdown table: on one line, without a bare bar."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
 def main() -> int:
     """Print the table; say on stderr which answers did not get what they deserve."""
     missed = total = 0
@@ -159,8 +165,10 @@ def main() -> int:
                         f"{wrong.points}; wanted {wrong.says!r} in {got.feedback!r}",
                         file=sys.stderr,
                     )
-                said = " ".join(got.feedback.split()).replace("|", "\\|")
-                print(f"| {wrong.what} | {got.points} of {problem.points} | {said} |")
+                what = in_a_cell(wrong.what)
+                # Nor is '_' the beginning of emphasis.
+                said = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", in_a_cell(got.feedback))
+                print(f"| {what} | {got.points} of {problem.points} | {said} |")
             print()
     print(f"{total} wrong answers; {total - missed} get the points that they deserve, ")
     print("with feedback that names the mistake.")
