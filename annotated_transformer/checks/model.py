@@ -217,6 +217,8 @@ def _mask(function: Function, seed: int) -> None:
     plain = need_tensor(ask(function, query, key, value, everything), shape)
     if not plain.isfinite().all() or not plain.any():
         raise Mistake("all may look, yet nobody does: is your mask upside down?")
+    if same(plain, plain[:, :1].expand_as(plain)):
+        raise Mistake("every query gets the same: where is its product with the keys?")
     answer = need_tensor(ask(function, query, key, value, some), shape)
     rows = []
     for i, seen in enumerate(some):

@@ -139,6 +139,14 @@ WRONG = {
             "the mask changes nothing: is the result of masked_fill used?",
         ),
         Wrong(
+            "the mean of the visible values",
+            "def attention(query, key, value, mask):\n"
+            "    shares = mask / mask.sum(-1, keepdim=True).clamp(min=1)\n"
+            "    return shares @ value\n",
+            2,
+            "every query gets the same",
+        ),
+        Wrong(
             "masked after the softmax only",
             [
                 (
