@@ -170,6 +170,19 @@ def attention_case(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return query, key, value, some
 
 
+def _attended(function: Function, *arguments: Tensor) -> Any:
+    """What it answers; a product that PyTorch refuses is named."""
+    try:
+        return ask(function, *arguments)
+    except RuntimeError as error:
+        if "batch2" not in str(error):
+            raise
+        raise Mistake(
+            "the shapes of a product don't fit: is the key transposed, query @ key.mT? "
+            f"PyTorch says: {error}"
+        ) from None
+
+
 def _average(function: Function, seed: int) -> None:
     query, key, value, some = attention_case(seed)
     n_keys, d_k, d_v = key.size(1), key.size(2), value.size(2)
@@ -177,7 +190,7 @@ def _average(function: Function, seed: int) -> None:
     def version(divisor: float, axis: int = -1) -> Tensor:
         return (query @ key.mT / divisor).softmax(axis) @ value
 
-    answer = ask(function, query, key, value, torch.ones_like(some))
+    answer = _attended(function, query, key, value, torch.ones_like(some))
     need(not isinstance(answer, tuple), "return the output only, not the weights")
     need(isinstance(answer, Tensor), f"return a tensor, not a {type(answer).__name__}")
     if not answer.isfinite().all() or not answer.any():
@@ -214,17 +227,17 @@ def _mask(function: Function, seed: int) -> None:
     query, key, value, some = attention_case(seed)
     everything = torch.ones_like(some)
     shape = (len(query), query.size(1), value.size(2))
-    plain = need_tensor(ask(function, query, key, value, everything), shape)
+    plain = need_tensor(_attended(function, query, key, value, everything), shape)
     if not plain.isfinite().all() or not plain.any():
         raise Mistake("all may look, yet nobody does: is your mask upside down?")
     if same(plain, plain[:, :1].expand_as(plain)):
         raise Mistake("every query gets the same: where is its product with the keys?")
-    answer = need_tensor(ask(function, query, key, value, some), shape)
+    answer = need_tensor(_attended(function, query, key, value, some), shape)
     rows = []
     for i, seen in enumerate(some):
         visible = torch.ones(1, int(seen.sum())).bool()
         parts = query[:, i : i + 1], key[:, seen], value[:, seen]
-        rows.append(ask(function, *parts, visible))
+        rows.append(_attended(function, *parts, visible))
     if same(answer, torch.cat(rows, 1)):
         return
     if same(answer, plain):
@@ -255,7 +268,7 @@ def _mask(function: Function, seed: int) -> None:
 def _nowhere(function: Function, seed: int) -> None:
     query, key, value, some = attention_case(seed)
     some[1] = False
-    answer = ask(function, query, key, value, some)
+    answer = _attended(function, query, key, value, some)
     need_tensor(answer, (len(query), query.size(1), value.size(2)))
     if answer.isnan().any():
         raise Mistake("NaN for a query that may look nowhere: it should get zeros")

@@ -271,6 +271,11 @@ class TableCache:
         """Go on with these rows, in this order."""
         self.model.kept += 1
         rows = rows.tolist() if isinstance(rows, Tensor) else list(rows)
+        need(
+            all(0 <= int(row) < len(self.histories) for row in rows),
+            f"cache.keep got {[int(row) for row in rows]}, but the cache has rows 0 to "
+            f"{len(self.histories) - 1}: name the OLD rows that the new ones come from",
+        )
         self.histories = [self.histories[int(row)] for row in rows]
 
 

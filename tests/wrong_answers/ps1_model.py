@@ -184,7 +184,7 @@ WRONG = {
             "no transpose of the keys",
             [("key.mT", "key")],
             0,
-            "RuntimeError",
+            "is the key transposed, query @ key.mT?",
         ),
         Wrong(
             "output and weights returned",

@@ -225,7 +225,7 @@ WRONG = {
                 ("cache.keep(origin[live])", "cache.keep(torch.tensor(live))"),
             ],
             5,
-            "IndexError",
+            "name the OLD rows that the new ones come from",
         ),
         Wrong(
             "alpha not used",
