@@ -11,7 +11,7 @@ import yaml
 
 from annotated_transformer.checkpoints import write_json
 from tools.book import pages
-from tools.book.chapters import MODEL_CARD, linked_cells, links_out, prepare
+from tools.book.chapters import MODEL_CARD, linked_cells, prepare
 from tools.book.course import ROOT, Course, as_json, label
 from tools.book.palette import palette
 
@@ -89,9 +89,6 @@ def prepare_source(source: Path, course: Course, npm: Path) -> None:
         "book/code_map.md": pages.map_page(course),
         "book/glossary.md": pages.glossary(course),
         "book/notation.md": (course.root / "book" / "notation.md").read_text("utf-8"),
-        "book/teach.md": links_out(
-            (course.root / "book" / "teach.md").read_text("utf-8"), course.address
-        ),
         "book/bibliography.md": pages.bibliography(course),
         "book/model_card.md": (course.root / MODEL_CARD).read_text("utf-8"),
         "api/index.md": pages.api_index(course),
@@ -120,7 +117,6 @@ def for_sphinx(course: Course) -> dict:
         "book/departures": "book/departures.yml",
         "book/glossary": "book/glossary.md",
         "book/notation": "book/notation.md",
-        "book/teach": "book/teach.md",
         "book/bibliography": "book/references.bib",
         "book/model_card": MODEL_CARD,
     } | pages.TEACHING

@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 
 from tools import sync
-from tools.book.chapters import ARXIV, paper_parts
+from tools.book.chapters import ARXIV, links_out, paper_parts
 from tools.book.course import Chapter, Course, label
 from tools.book.drawing import code_map
 
@@ -51,7 +51,6 @@ BOOK_PAGES = [
     "notation",
     "bibliography",
     "model_card",
-    "teach",
     "proofs",
 ]
 TEACHING = {  # the pages for teachers, and where they are written
@@ -340,7 +339,7 @@ def teaching(course: Course) -> dict[str, str]:
         text = (course.root / origin).read_text("utf-8")
         for other, path in TEACHING.items():
             text = text.replace(f"](../{path})", f"](../{other}.md)")
-        texts[f"{page}.md"] = text
+        texts[f"{page}.md"] = links_out(text, course.address)
     return texts
 
 
