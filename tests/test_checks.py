@@ -15,6 +15,7 @@ from annotated_transformer.checks import (
     chapter_16,
     check_attention,
     check_causal_mask,
+    check_layer_norm,
     common,
 )
 from annotated_transformer.checks.translation import bleu_reference
@@ -36,6 +37,16 @@ def test_a_check_says_not_done_yet_correct_or_what_is_wrong():
     assert right == "correct"
     wrong = check_causal_mask(lambda n: torch.ones(n, n).bool().triu())
     assert wrong == "reversed: it sees the future, and not its past"
+
+
+def test_an_eps_that_is_an_argument_must_be_used_and_need_not_be_one():
+    def norm(x, gain, bias, eps=1e-5):
+        return torch.nn.functional.layer_norm(x, x.shape[-1:], gain, bias, eps)
+
+    assert check_layer_norm(norm) == "correct"
+    assert check_layer_norm(lambda x, gain, bias: norm(x, gain, bias)) == "correct"
+    ignored = check_layer_norm(lambda x, gain, bias, eps=1e-5: norm(x, gain, bias))
+    assert ignored == "eps is an argument: called with 0.01, yours takes another one"
 
 
 def test_a_part_that_does_not_exist_is_named_with_those_that_do():
