@@ -56,7 +56,7 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> Score
 def word_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     """BLEU over lowercased spaCy words, as the well-known tutorials print it.
 
-    Higher than `corpus_scores` on the same text, since case no longer counts: compare
+    Case does not count, and hyphens and "n't" are split otherwise than by 13a: compare
     it only with figures that were computed in the same way.
     """
     from torchtext.data.metrics import bleu_score

@@ -1,7 +1,7 @@
 """Compute the landing page's sentence: its translation, and where each word looked.
 
-    python tools/landing.py                       # writes book/landing.yml
-    python tools/landing.py --sentence "Ein Hund bellt."
+    python -m tools.landing                       # writes book/landing.yml
+    python -m tools.landing --sentence "Ein Hund bellt."
 
 The model is the one that ships with the package, so nothing is trained or downloaded.
 """
@@ -12,11 +12,9 @@ from pathlib import Path
 import torch
 import yaml
 
-from annotated_transformer.attention import record_attention
 from annotated_transformer.checkpoints import whole_or_nothing
-from annotated_transformer.decoding import beam_search
-from annotated_transformer.tokenizers import BOS, EOS
 from annotated_transformer.translator import Translator
+from tools.picture import cross_attention
 
 SENTENCE = "Ein Mann, der einen roten Hut trägt, spielt Gitarre."
 TARGET = Path(__file__).parents[1] / "book" / "landing.yml"
@@ -44,16 +42,10 @@ def look(translator: Translator, sentence: str, layer: int) -> dict:
     Heads are averaged. A word of several pieces gets the sum of the shares of its
     pieces, and gives the mean of theirs. What goes to the end token is left out.
     """
-    model, tokenizer = translator.model, translator.tokenizer
-    src = torch.tensor([translator.encode(sentence)])
-    (output,) = beam_search(model, src)
-    output = [i for i in output if i != EOS]
-    with torch.no_grad(), record_attention(model) as maps:
-        model(src, torch.tensor([[BOS, *output]]))
-    crosses = [weights for name, weights in maps.items() if "cross" in name]
-    weights = crosses[layer][0].mean(0)  # (query, key)
-    german = tokenizer.source_pieces(src[0, :-1].tolist())
-    english = tokenizer.target_pieces(output)
+    tokenizer = translator.tokenizer
+    weights, source, output = cross_attention(translator, sentence, layer)
+    german = tokenizer.source_pieces(source[:-1])
+    english = tokenizer.target_pieces(output[:-1])
     rows, columns = words(english), words(german)
     shares = [
         [

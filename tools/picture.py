@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from annotated_transformer.attention import record_attention
 from annotated_transformer.checkpoints import whole_or_nothing
@@ -19,6 +20,22 @@ from annotated_transformer.translator import PRETRAINED, Translator
 
 SENTENCE = "Eine Frau wartet, während ein Mann ein altes Auto repariert."
 PICTURE = Path(__file__).parents[1] / "book" / "images" / "attention.png"
+
+
+def cross_attention(
+    translator: Translator, sentence: str, layer: int
+) -> tuple[Tensor, list[int], list[int]]:
+    """One layer's map (query, key), the mean of its heads; German and English ids.
+
+    The rows are the English ids that are written, the end token included.
+    """
+    model = translator.model
+    src = torch.tensor([translator.encode(sentence)])
+    (output,) = beam_search(model, src)  # as `translate` does
+    with torch.no_grad(), record_attention(model) as maps:
+        model(src, torch.tensor([[BOS, *output]]))  # predicts output and end token
+    layers = [weights for name, weights in maps.items() if "cross" in name]
+    return layers[layer][0].mean(0), src[0].tolist(), [*output, EOS]
 
 
 def main() -> None:
@@ -33,23 +50,21 @@ def main() -> None:
     use_style()
 
     translator = Translator.load(arguments.model)
-    model, tokenizer = translator.model, translator.tokenizer
-    src = torch.tensor([translator.encode(arguments.sentence)])
-    (output,) = beam_search(model, src)  # as `translate` does
-    with torch.no_grad(), record_attention(model) as maps:
-        model(src, torch.tensor([[BOS, *output]]))  # predicts output and end token
-    layers = [weights for name, weights in maps.items() if "cross" in name]
+    weights, german, english = cross_attention(
+        translator, arguments.sentence, arguments.layer
+    )
+    translation = translator.tokenizer.decode(english)
     figure = heatmap(
-        layers[arguments.layer][0].mean(0),  # the mean of the heads
-        rows=tokenizer.target_pieces([*output, EOS]),
-        columns=tokenizer.source_pieces(src[0].tolist()),
-        title=f"“{tokenizer.decode(output)}”",
+        weights,
+        rows=translator.tokenizer.target_pieces(english),
+        columns=translator.tokenizer.source_pieces(german),
+        title=f"“{translation}”",
         xlabel="German tokens, looked at",
         ylabel="English tokens, written one by one",
     )
     with whole_or_nothing(PICTURE) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
-    print(f"{PICTURE.name}: {arguments.sentence} -> {tokenizer.decode(output)}")
+    print(f"{PICTURE.name}: {arguments.sentence} -> {translation}")
 
 
 if __name__ == "__main__":

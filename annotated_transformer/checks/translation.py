@@ -434,9 +434,8 @@ def ask_plain(function: Function, *arguments: Any) -> Any:
     return answer
 
 
-def _cache(function: Function, seed: int) -> None:
-    model = TableModel(100 * seed + 1, end=-1.0)
-    found = _decoded(ask_plain(function, model, SRC, 99))
+def need_cache(model: TableModel) -> None:
+    """A Mistake unless the source was encoded once, and decoded step by step."""
     need(
         model.read,
         "the cache is not used: model.start once, then model.step for each token",
@@ -446,6 +445,12 @@ def _cache(function: Function, seed: int) -> None:
         f"the source was encoded {model.encoded} times: call model.start once, before "
         "the loop",
     )
+
+
+def _cache(function: Function, seed: int) -> None:
+    model = TableModel(100 * seed + 1, end=-1.0)
+    found = _decoded(ask_plain(function, model, SRC, 99))
+    need_cache(model)
     need(
         int(model.read[0][0, 0]) == BOS,
         f"the first token read is {int(model.read[0][0, 0])}: start from BOS ({BOS}), "
@@ -602,15 +607,7 @@ def _beam(function: Function, seed: int, alphas: Sequence[float]) -> None:
 def _beam_cache(function: Function, seed: int) -> None:
     model = TableModel(1000 * seed + 7, end=-2.0)
     found = _decoded(ask_plain(function, model, SRC, 3, 0.6, 8))
-    need(
-        model.read,
-        "the cache is not used: model.start once, then model.step for each token",
-    )
-    need(
-        model.encoded == 1,
-        f"the source was encoded {model.encoded} times: call model.start once, before "
-        "the loop",
-    )
+    need_cache(model)
     need(
         model.kept > 0,
         "the cache was never reordered: after each choice call cache.keep(origin)",

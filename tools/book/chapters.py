@@ -12,10 +12,10 @@ from collections.abc import Mapping
 import nbformat
 from nbformat import NotebookNode
 
+from annotated_transformer.plots import VEGA_LITE
 from tools import sync
 from tools.book.course import DEPARTS, Chapter, Course, as_json, label
 
-VEGA_LITE = "application/vnd.vegalite.v5+json"
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 MODEL_CARD = "annotated_transformer/pretrained/README.md"
 OTHER_FILE = re.compile(r"\[([^\]]+)\]\(\.\./((?!book/|notebooks/)[^)#]+)\)")
