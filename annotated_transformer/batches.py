@@ -1,4 +1,4 @@
-"""Batches (§5.1): pairs of similar length, as many as a token budget allows."""
+"""Batches (§5.1): groups of pairs of similar length, padded to one tensor each."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from annotated_transformer.errors import InputError
-from annotated_transformer.tokenizers import BOS, PAD
+from annotated_transformer.special import BOS, PAD
 
-EncodedPair = tuple[
-    list[int], list[int]
-]  # source and target ids, each with its end token
+# Source and target ids, each with its end token.
+EncodedPair = tuple[list[int], list[int]]
 
 
 @dataclass
@@ -65,55 +64,63 @@ def check_lengths(pairs: Sequence[EncodedPair], max_tokens: int) -> None:
         )
 
 
-def token_batches(
+def cut_by_tokens(
+    order: Sequence[int], lengths: Sequence[int], max_tokens: int
+) -> list[list[int]]:
+    """Cut an order into groups, each padded to its longest within `max_tokens`.
+
+    What is alone too long is a group of its own.
+    """
+    groups: list[list[int]] = []
+    longest = 0
+    for i in order:
+        longest = max(longest, lengths[i])
+        if not groups or longest * (len(groups[-1]) + 1) > max_tokens:
+            groups.append([])
+            longest = lengths[i]
+        groups[-1].append(i)
+    return groups
+
+
+def token_groups(
     pairs: Sequence[EncodedPair],
     max_tokens: int,
     *,
     generator: torch.Generator | None = None,
 ) -> list[list[EncodedPair]]:
-    """Group pairs of similar length, about `max_tokens` to a batch (§5.1).
+    """Group pairs of similar length, about `max_tokens` to a group (§5.1).
 
     The budget counts padded source or target tokens, whichever are more: a batch takes
     about the same memory and time whatever its lengths. With a generator the order is
-    random: pairs of one length mix among themselves, and batches among each other.
+    random: pairs of one length mix among themselves, and groups among each other.
     Raises InputError for a pair that is alone too long for the budget.
     """
     check_lengths(pairs, max_tokens)
     order = list(range(len(pairs)))
     if generator is not None:
         order = torch.randperm(len(pairs), generator=generator).tolist()
-    order.sort(
-        key=lambda i: (len(pairs[i][1]), len(pairs[i][0]))
-    )  # stable: ties stay mixed
-    batches: list[list[EncodedPair]] = [[]]
-    longest = 0
-    for i in order:
-        length = max(map(len, pairs[i]))
-        longest = max(longest, length)
-        if batches[-1] and longest * (len(batches[-1]) + 1) > max_tokens:
-            batches.append([])
-            longest = length
-        batches[-1].append(pairs[i])
+    # A stable sort: pairs of equal lengths stay mixed.
+    order.sort(key=lambda i: (len(pairs[i][1]), len(pairs[i][0])))
+    lengths = [max(map(len, pair)) for pair in pairs]
+    groups = cut_by_tokens(order, lengths, max_tokens)
     if generator is not None:
-        batches = [
-            batches[i]
-            for i in torch.randperm(len(batches), generator=generator).tolist()
-        ]
-    return batches
+        order = torch.randperm(len(groups), generator=generator).tolist()
+        groups = [groups[i] for i in order]
+    return [[pairs[i] for i in group] for group in groups]
 
 
 def epochs(
-    pairs: Sequence[EncodedPair], max_tokens: int, *, seed: int, first_step: int = 0
+    pairs: Sequence[EncodedPair], max_tokens: int, seed: int, first_step: int = 0
 ) -> Iterator[tuple[int, list[EncodedPair]]]:
-    """Endless (epoch, batch), in an order that depends on the seed alone.
+    """Endless (epoch, group of pairs), in an order that depends on the seed alone.
 
-    `first_step` skips as many batches, so that a resumed run sees what comes next.
+    `first_step` skips as many groups, so that a resumed run sees what comes next.
     """
     epoch = 0
     while True:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        batches = token_batches(pairs, max_tokens, generator=generator)
-        for batch in batches[first_step:]:
-            yield epoch, batch
-        first_step = max(0, first_step - len(batches))
+        groups = token_groups(pairs, max_tokens, generator=generator)
+        for group in groups[first_step:]:
+            yield epoch, group
+        first_step = max(0, first_step - len(groups))
         epoch += 1

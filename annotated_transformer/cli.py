@@ -13,10 +13,14 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from annotated_transformer import checkpoints, corpora, runs
+from annotated_transformer import corpora, runs
 from annotated_transformer.decoding import beam_search, greedy_search, sample
+from annotated_transformer.devices import accelerator
 from annotated_transformer.errors import InputError
-from annotated_transformer.training import read_history
+from annotated_transformer.files import whole_or_nothing
+from annotated_transformer.processes import default_processes, launch
+from annotated_transformer.progress import read_history
+from annotated_transformer.recipes import RECIPES, recipe_for
 from annotated_transformer.transformer import parameter_count
 from annotated_transformer.translator import PRETRAINED, Translator
 
@@ -51,6 +55,12 @@ BeamSize = Annotated[
 Alpha = Annotated[
     float, typer.Option(min=0.0, help="Length penalty of beam search (§6.1).")
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="cpu, cuda or mps; auto takes the machine's accelerator, if it has one."
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout.")
 ]
@@ -76,6 +86,7 @@ def train(
         int | None,
         typer.Option(min=1, help="[default: one per GPU, or per core up to 4]"),
     ] = None,
+    device: Device = "auto",
     tensorboard: Annotated[
         bool, typer.Option(help="Also log for TensorBoard.")
     ] = False,
@@ -138,7 +149,7 @@ def train(
 
       annotated-transformer train --corpus multi30k --run runs/mine --dropout 0.3
     """
-    recipe = runs.recipe_for(corpus)
+    recipe = recipe_for(corpus)
     recipe = changed(
         recipe,
         size=size,
@@ -168,15 +179,15 @@ def train(
     )
     if learning_rate == 0:
         recipe = replace(recipe, training=replace(recipe.training, learning_rate=None))
-    folder = run or Path("runs") / (corpus if corpus in runs.RECIPES else "own")
+    folder = run or Path("runs") / (corpus if corpus in RECIPES else "own")
     if os.environ.get("RANK", "0") == "0":
         runs.prepare(folder, recipe, data_dir=data_dir, resume=resume)
-    runs.launch(
+    launch(
+        runs.train_run,
         folder,
-        data_dir=data_dir,
-        resume=resume,
-        tensorboard=tensorboard,
-        processes=processes or runs.default_processes(),
+        data_dir,
+        {"resume": resume, "tensorboard": tensorboard, "device": device},
+        processes=processes or default_processes(device),
     )
     if os.environ.get("RANK", "0") == "0":
         history = read_history(folder)
@@ -196,6 +207,7 @@ def translate(
         typer.Option(help="A text file, one sentence a line.", dir_okay=False),
     ] = None,
     model: Model = None,
+    device: Device = "auto",
     beam_size: BeamSize = 4,
     alpha: Alpha = 0.6,
     temperature: Annotated[
@@ -221,14 +233,8 @@ def translate(
 
       echo "Eine Frau liest." | annotated-transformer translate --temperature 0.8
     """
-    if sentences and file:
-        raise InputError("give sentences or --file, not both")
-    if sentences:
-        texts = list(sentences)
-    elif file:
-        texts = corpora.read_lines(file)
-    else:
-        texts = corpora.decode_lines(sys.stdin.buffer.read(), "standard input")
+    texts = given_texts(sentences, file)
+    translator = load(model, device)
     search: Any = partial(beam_search, beam_size=beam_size, alpha=alpha)
     if beam_size == 1:
         search = greedy_search
@@ -238,9 +244,9 @@ def translate(
             temperature=1.0 if temperature is None else temperature,
             top_k=top_k,
             top_p=top_p,
-            generator=torch.Generator().manual_seed(seed),
+            generator=torch.Generator(translator.device).manual_seed(seed),
         )
-    translations = load(model).translate(texts, search=search)
+    translations = translator.translate(texts, search=search)
     if as_json:
         pairs = [
             {"source": s, "translation": t}
@@ -263,6 +269,7 @@ def evaluate(
     ] = "test",
     data_dir: DataDir = None,
     model: Model = None,
+    device: Device = "auto",
     beam_size: BeamSize = 5,
     alpha: Alpha = 0.6,
     limit: Annotated[
@@ -280,7 +287,7 @@ def evaluate(
 
       annotated-transformer evaluate --corpus multi30k
     """
-    translator = load(model)
+    translator = load(model, device)
     corpus = corpus or runs.trained_on(model or PRETRAINED)
     splits = corpora.load_corpus(corpus, data_dir=data_dir)
     name = "test_2016_flickr" if (corpus, split) == ("multi30k", "test") else split
@@ -295,9 +302,10 @@ def evaluate(
     report(facts, as_json)
     for search, scores in results.items():
         print(f"\n{search:>24}")
-        for key, value in scores.items():
-            shown = f"{value:.2f}" if isinstance(value, float) else value
-            print(f"{key:>24}  {shown}")
+        shown = {
+            k: f"{v:.2f}" if isinstance(v, float) else v for k, v in scores.items()
+        }
+        report(shown, as_json)
 
 
 @app.command()
@@ -332,7 +340,7 @@ def info(model: Model = None, as_json: AsJson = False) -> None:
         "annotated_transformer": version("annotated-transformer"),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "device": accelerator() or "cpu",
         "threads": torch.get_num_threads(),
     }
     config = load(model).model.config
@@ -344,18 +352,29 @@ def info(model: Model = None, as_json: AsJson = False) -> None:
     report(facts, as_json)
 
 
+def given_texts(sentences: list[str] | None, file: Path | None) -> list[str]:
+    """The arguments, else the lines of the file, else those of standard input."""
+    if sentences and file:
+        raise InputError("give sentences or --file, not both")
+    if sentences:
+        return list(sentences)
+    if file:
+        return corpora.read_lines(file)
+    return corpora.decode_lines(sys.stdin.buffer.read(), "standard input")
+
+
 def draw_curve(path: Path, history: list[dict[str, Any]]) -> None:
     """Draw the loss and the BLEU of a run, as chapter 14 shows them."""
     from annotated_transformer.plots import history_curves, use_style
 
     use_style()
-    with checkpoints.whole_or_nothing(path) as temporary:
+    with whole_or_nothing(path) as temporary:
         history_curves(history).savefig(temporary, format="png")
 
 
-def load(model: Path | None) -> Translator:
+def load(model: Path | None, device: str = "cpu") -> Translator:
     """The model asked for, or the one that ships."""
-    return Translator.load(model or PRETRAINED)
+    return Translator.load(model or PRETRAINED, device=device)
 
 
 def report(facts: dict[str, Any], as_json: bool) -> None:

@@ -1,8 +1,22 @@
-"""The sizes of a model, with the paper's own as defaults (Table 3)."""
+"""Settings: the sizes of a model (Table 3), and how it is trained (§5)."""
 
 from dataclasses import dataclass, replace
 
 from annotated_transformer.errors import InputError
+from annotated_transformer.schedule import cosine, inverse_square_root
+
+
+def head_size(d_model: int, n_heads: int) -> int:
+    """The width of one head, d_model / h, unless another is given (§3.2.2).
+
+    Raises InputError if the heads cannot be equally wide.
+    """
+    if d_model % n_heads:
+        raise InputError(
+            f"d_model ({d_model}) must be divisible by n_heads ({n_heads}): change one "
+            "of them, or give d_k and d_v"
+        )
+    return d_model // n_heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +54,8 @@ class TransformerConfig:
                 raise InputError(
                     f"{name} must be a whole number above 0, not {value!r}"
                 )
-        if self.d_model % self.n_heads and None in (self.d_k, self.d_v):
-            raise InputError(
-                f"d_model ({self.d_model}) must be divisible by n_heads "
-                f"({self.n_heads}): change one of them, or give d_k and d_v"
-            )
+        if None in (self.d_k, self.d_v):
+            head_size(self.d_model, self.n_heads)
         if self.d_model % 2 and self.positions == "sinusoidal":
             raise InputError(
                 f"d_model ({self.d_model}) must be even: sines and cosines pair up"
@@ -61,12 +72,12 @@ class TransformerConfig:
     @property
     def key_size(self) -> int:
         """d_k: the width of one head's queries and keys (§3.2.2)."""
-        return self.d_k or self.d_model // self.n_heads
+        return self.d_k or head_size(self.d_model, self.n_heads)
 
     @property
     def value_size(self) -> int:
         """d_v: the width of one head's values (§3.2.2)."""
-        return self.d_v or self.d_model // self.n_heads
+        return self.d_v or head_size(self.d_model, self.n_heads)
 
 
 CHOICES = {
@@ -120,3 +131,42 @@ TABLE_3: dict[str, tuple[TransformerConfig, int]] = {
     "E learned": (replace(BASE, positions="learned"), 65),
     "big": (BIG, 213),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How to train. A step is one update; its batch is shared by all processes.
+
+    `learning_rate=None` is the schedule of Eq. 3 (§5.3); a number is the peak of
+    a cosine over all steps. `accumulate` cuts a batch into as many pieces, one after
+    the other, for the same update in less memory. `patience` stops after as many
+    validations without a better score; None never stops early.
+    """
+
+    steps: int = 100_000
+    batch_tokens: int = 25_000
+    accumulate: int = 1
+    learning_rate: float | None = None
+    warmup: int = 4_000
+    smoothing: float = 0.1
+    clip: float | None = None
+    validate_every: int = 1_000
+    patience: int | None = None
+    keep: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = "steps batch_tokens accumulate warmup validate_every keep"
+        for name in counts.split():
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if not 0 <= self.smoothing < 1:
+            raise InputError(f"smoothing must be in [0, 1), not {self.smoothing}")
+
+    def rate(self, step: int, d_model: int) -> float:
+        """The learning rate of a step, counted from 1."""
+        if self.learning_rate is None:
+            return inverse_square_root(step, d_model=d_model, warmup=self.warmup)
+        return cosine(
+            step, peak=self.learning_rate, warmup=self.warmup, total=self.steps
+        )

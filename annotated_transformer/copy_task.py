@@ -6,7 +6,7 @@ from torch import Tensor
 
 from annotated_transformer.batches import Batch
 from annotated_transformer.errors import InputError
-from annotated_transformer.tokenizers import BOS, EOS, UNK
+from annotated_transformer.special import BOS, EOS, UNK
 
 FIRST_SYMBOL = UNK + 1  # symbols start after the special tokens
 

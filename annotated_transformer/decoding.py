@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from annotated_transformer.errors import InputError
-from annotated_transformer.tokenizers import BOS, EOS, PAD
+from annotated_transformer.special import BOS, EOS, PAD
 from annotated_transformer.transformer import Transformer
 
 EXTRA_LENGTH = 50  # the paper stops at input length + 50 (§6.1)

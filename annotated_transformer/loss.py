@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from annotated_transformer.tokenizers import PAD
+from annotated_transformer.special import PAD
 
 
 def smoothed_targets(

@@ -1,10 +1,7 @@
 """A training run from corpus to weights: recipe, folder, processes."""
 
-import logging
-import os
-import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,16 +9,14 @@ from typing import Any
 import torch
 
 from annotated_transformer.batches import EncodedPair
-from annotated_transformer.checkpoints import (
-    WEIGHTS,
-    average_weights,
-    list_checkpoints,
-    read_json,
-)
-from annotated_transformer.config import SMALL, TINY, TransformerConfig
+from annotated_transformer.checkpoints import WEIGHTS, average_weights, list_checkpoints
+from annotated_transformer.config import TransformerConfig
 from annotated_transformer.corpora import Pair, load_corpus
 from annotated_transformer.decoding import beam_search, greedy_search
 from annotated_transformer.errors import InputError
+from annotated_transformer.files import read_json
+from annotated_transformer.processes import Processes
+from annotated_transformer.recipes import Recipe
 from annotated_transformer.scores import corpus_scores, word_bleu
 from annotated_transformer.tokenizers import (
     SubwordTokenizer,
@@ -29,63 +24,9 @@ from annotated_transformer.tokenizers import (
     WordTokenizer,
     load_tokenizer,
 )
-from annotated_transformer.training import Processes, TrainingConfig, train
+from annotated_transformer.training import TrainingConfig, train
 from annotated_transformer.transformer import Transformer
-from annotated_transformer.translator import SETTINGS, Translator
-
-FOR_CAPTIONS = TrainingConfig(
-    steps=3_200,
-    batch_tokens=2_000,
-    learning_rate=3e-3,
-    warmup=200,
-    validate_every=400,
-    clip=1.0,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Everything that decides how a run ends, but for the number of processes.
-
-    `vocab_size` is the number of subwords, or 0 for whole words; `size` is the number
-    of grammar pairs to train on. The model's own vocabulary follows from the tokenizer.
-    """
-
-    corpus: str
-    model: TransformerConfig = SMALL
-    training: TrainingConfig = FOR_CAPTIONS
-    metric: str = "bleu"
-    vocab_size: int = 4_000
-    size: int = 20_000
-
-
-RECIPES = {
-    "grammar": Recipe(
-        corpus="grammar",
-        model=TINY,
-        training=TrainingConfig(
-            steps=1_800,
-            batch_tokens=1_600,
-            learning_rate=3e-3,
-            warmup=100,
-            validate_every=600,
-            clip=1.0,
-        ),
-        metric="exact_match",
-        vocab_size=1_000,
-    ),
-    "multi30k": Recipe(corpus="multi30k"),
-}
-
-
-def recipe_for(corpus: str) -> Recipe:
-    """The recipe for a corpus; a reader's own files take Multi30k's."""
-    return RECIPES.get(corpus) or replace(RECIPES["multi30k"], corpus=corpus)
-
-
-def as_json(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as settings.json holds it, apart from the model."""
-    return {key: value for key, value in asdict(recipe).items() if key != "model"}
+from annotated_transformer.translator import SETTINGS, Translator, save_settings
 
 
 def prepare(run: Path, recipe: Recipe, *, data_dir: Path | None, resume: bool) -> None:
@@ -112,12 +53,10 @@ def prepare(run: Path, recipe: Recipe, *, data_dir: Path | None, resume: bool) -
         recipe.model, vocab_size=tokenizer.source_vocab_size, tgt_vocab_size=target
     )
     if not exists:
-        Translator(Transformer(model), tokenizer).save_settings(
-            run, recipe=as_json(recipe)
-        )
+        save_settings(run, model, tokenizer, recipe=recipe.settings())
         return
     saved = read_json(run / SETTINGS)
-    now = {"model": asdict(model), "recipe": as_json(recipe)}
+    now = {"model": asdict(model), "recipe": recipe.settings()}
     different = [
         f"{key} ({old} there, {new} now)"
         for part in now
@@ -146,8 +85,11 @@ def encode(pairs: list[Pair], tokenizer: Tokenizer) -> list[EncodedPair]:
     ]
 
 
-def work(run: Path, data_dir: Path | None, resume: bool, tensorboard: bool) -> None:
-    """Train in a prepared folder: what each process of a run does."""
+def train_run(run: Path, data_dir: Path | None, options: dict[str, Any]) -> None:
+    """Train in a prepared folder: what each process of a run does.
+
+    The options are those of `train`: device, resume, tensorboard.
+    """
     settings = read_json(run / SETTINGS)
     recipe = settings["recipe"]
     config = TrainingConfig(**recipe["training"])
@@ -165,8 +107,7 @@ def work(run: Path, data_dir: Path | None, resume: bool, tensorboard: bool) -> N
         run,
         score=greedy_scores(translator, pairs["validation"]),
         metric=recipe["metric"],
-        resume=resume,
-        tensorboard=tensorboard,
+        **options,
     )
 
 
@@ -189,54 +130,6 @@ def greedy_scores(
         }
 
     return score
-
-
-def launch(
-    run: Path, *, data_dir: Path | None, resume: bool, tensorboard: bool, processes: int
-) -> None:
-    """Train in a prepared folder, in this process or in several that share each batch.
-
-    Under torchrun this process is one of those already. Several on one machine are
-    started by torchrun's own launcher, one thread each on a CPU.
-    """
-    arguments = (run, data_dir, resume, tensorboard)
-    if processes == 1 or "WORLD_SIZE" in os.environ:
-        return work(*arguments)
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-    )
-    try:
-        elastic_launch(config, guarded_work)(*arguments)
-    except ChildFailedError:
-        raise SystemExit(2) from None  # the process that failed has said why
-
-
-def guarded_work(*arguments: Any) -> None:
-    """`work` in a child process: bad input ends it with one line, like the parent."""
-    try:
-        work(*arguments)
-    except (InputError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
-def default_processes() -> int:
-    """One per core on a CPU, at most four; one per GPU where there are any."""
-    if torch.cuda.is_available():
-        return torch.cuda.device_count()
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux: the cores this may use
-    return min(4, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
 def trained_on(folder: Path) -> str:

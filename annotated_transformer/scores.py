@@ -10,7 +10,8 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from annotated_transformer.errors import InputError
-from annotated_transformer.tokenizers import PAD, split_words
+from annotated_transformer.special import PAD
+from annotated_transformer.tokenizers import split_words
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,11 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from annotated_transformer.checkpoints import read_json, whole_or_nothing, write_json
 from annotated_transformer.corpora import Pair
 from annotated_transformer.errors import InputError
+from annotated_transformer.files import read_json, whole_or_nothing, write_json
+from annotated_transformer.special import BOS, EOS, PAD, SPECIALS, UNK
 
-PAD, BOS, EOS, UNK = range(4)
-SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")  # in the order of their ids
 SUBWORD_FILE, WORD_FILE = "tokenizer.model", "tokenizer.json"
 
 

@@ -5,18 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from annotated_transformer.batches import collate
-from annotated_transformer.checkpoints import (
-    WEIGHTS,
-    load_weights,
-    read_json,
-    save_weights,
-    write_json,
-)
+import torch
+
+from annotated_transformer.batches import collate, cut_by_tokens
+from annotated_transformer.checkpoints import WEIGHTS, load_weights, save_weights
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.decoding import beam_search
-from annotated_transformer.devices import fast_products
+from annotated_transformer.devices import choose_device, fast_products
 from annotated_transformer.errors import InputError
+from annotated_transformer.files import read_json, write_json
 from annotated_transformer.tokenizers import Tokenizer, load_tokenizer
 from annotated_transformer.transformer import Transformer
 
@@ -32,11 +29,15 @@ class Translator:
         self.model, self.tokenizer = model, tokenizer
 
     @classmethod
-    def load(cls, folder: Path | str, *, weights: str = WEIGHTS) -> "Translator":
-        """Read a folder that `save` or a training run wrote.
+    def load(
+        cls, folder: Path | str, *, weights: str = WEIGHTS, device: str = "cpu"
+    ) -> "Translator":
+        """Read a folder that `save` or a training run wrote, onto a device.
 
-        Raises InputError if it is none, or if its weights and settings disagree.
+        Raises InputError if it is none, if its weights and settings disagree, or if
+        there is no such device; "auto" takes the accelerator of this machine.
         """
+        place = choose_device(device)
         folder = Path(folder)
         settings = read_json(folder / SETTINGS)
         try:
@@ -45,27 +46,25 @@ class Translator:
             raise InputError(f"{folder / SETTINGS} makes no model: {error}") from None
         model = Transformer(config)
         load_weights(folder / weights, model)
-        return cls(model.eval(), load_tokenizer(folder))
+        return cls(model.eval().to(place), load_tokenizer(folder))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.tgt_embeddings.weight.device
 
     @classmethod
-    def pretrained(cls) -> "Translator":
+    def pretrained(cls, *, device: str = "cpu") -> "Translator":
         """German to English, as it ships with the package: nothing to download.
 
         `pretrained/README.md`, its model card, says how it was trained and scored.
         """
-        return cls.load(PRETRAINED)
+        return cls.load(PRETRAINED, device=device)
 
     def save(self, folder: Path | str, **settings: Any) -> None:
         """Write settings, tokenizer and weights; more settings may be added by name."""
-        folder = Path(folder)
-        save_weights(folder / WEIGHTS, self.model)
-        self.save_settings(folder, **settings)
-
-    def save_settings(self, folder: Path, **settings: Any) -> None:
-        """Write all but the weights: what a run knows before its first step."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save(folder)
-        write_json(folder / SETTINGS, {"model": asdict(self.model.config), **settings})
+        save_weights(Path(folder) / WEIGHTS, self.model)
+        save_settings(Path(folder), self.model.config, self.tokenizer, **settings)
 
     def encode(self, text: str) -> list[int]:
         """Source ids of one sentence. Raises InputError if it is too long."""
@@ -93,14 +92,19 @@ class Translator:
         encoded = [self.encode(sentence) for sentence in sentences]
         results = [""] * len(sentences)
         order = [i for i in range(len(sentences)) if sentences[i].strip()]
-        order.sort(key=lambda i: len(encoded[i]))
-        device = self.model.tgt_embeddings.weight.device
-        while order:
-            count = max(1, BATCH_TOKENS // len(encoded[order[-1]]))
-            chosen, order = order[-count:], order[:-count]  # longest first
-            src = collate([(encoded[i], []) for i in chosen]).src.to(device)
-            with fast_products(device):
+        order.sort(key=lambda i: -len(encoded[i]))
+        for group in cut_by_tokens(order, list(map(len, encoded)), BATCH_TOKENS):
+            src = collate([(encoded[i], []) for i in group]).src.to(self.device)
+            with fast_products(self.device):
                 outputs = search(self.model, src)
-            for i, output in zip(chosen, outputs, strict=True):
+            for i, output in zip(group, outputs, strict=True):
                 results[i] = self.tokenizer.decode(output)
         return results
+
+
+def save_settings(
+    folder: Path, config: TransformerConfig, tokenizer: Tokenizer, **settings: Any
+) -> None:
+    """Write all but the weights: what a run knows before its first step."""
+    tokenizer.save(folder)
+    write_json(folder / SETTINGS, {"model": asdict(config), **settings})

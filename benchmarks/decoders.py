@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from annotated_transformer import decoding
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.devices import fast_products
-from annotated_transformer.tokenizers import BOS, EOS, PAD
+from annotated_transformer.special import BOS, EOS, PAD
 from annotated_transformer.transformer import Transformer
 from benchmarks.peers import Marian
 

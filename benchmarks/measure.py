@@ -14,7 +14,7 @@ import torch
 from annotated_transformer.batches import Batch
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.devices import fast_products
-from annotated_transformer.tokenizers import BOS, UNK
+from annotated_transformer.special import BOS, UNK
 from benchmarks.peers import PEERS, training_step
 
 Task = Callable[[], object]

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotated_transformer.batches import Batch, collate, epochs, token_batches
+from annotated_transformer.batches import Batch, collate, epochs, token_groups
 from annotated_transformer.errors import InputError
-from annotated_transformer.tokenizers import BOS, EOS, PAD
+from annotated_transformer.special import BOS, EOS, PAD
 
 few = settings(max_examples=30, deadline=None, derandomize=True)
 lengths = st.lists(
@@ -79,7 +79,7 @@ def test_a_batch_moves_as_a_whole():
 def test_every_pair_comes_once_inside_the_budget(lengths, budget, seed):
     pairs = pairs_of(lengths)
     order = None if seed is None else generator(seed)
-    batches = token_batches(pairs, budget, generator=order)
+    batches = token_groups(pairs, budget, generator=order)
     assert Counter(id(pair) for batch in batches for pair in batch) == Counter(
         map(id, pairs)
     )
@@ -91,13 +91,13 @@ def test_every_pair_comes_once_inside_the_budget(lengths, budget, seed):
 
 def test_a_batch_is_as_full_as_the_budget_allows():
     pairs = pairs_of([(3, 5)] * 14)
-    assert sorted(map(len, token_batches(pairs, 34))) == [2, 6, 6]
-    assert sorted(map(len, token_batches(pairs, 35))) == [7, 7]
+    assert sorted(map(len, token_groups(pairs, 34))) == [2, 6, 6]
+    assert sorted(map(len, token_groups(pairs, 35))) == [7, 7]
 
 
 def test_the_longer_side_fills_the_budget():
     pairs = pairs_of([(7, 2)] * 4)
-    assert [len(batch) for batch in token_batches(pairs, 14)] == [2, 2]
+    assert [len(batch) for batch in token_groups(pairs, 14)] == [2, 2]
 
 
 def test_grouping_by_length_wastes_less_on_padding():
@@ -108,7 +108,7 @@ def test_grouping_by_length_wastes_less_on_padding():
         return 1 - real / cells
 
     pairs = random_pairs(500)
-    grouped = token_batches(pairs, 300, generator=generator(0))
+    grouped = token_groups(pairs, 300, generator=generator(0))
     size = len(pairs) // len(grouped)
     fixed = [pairs[i : i + size] for i in range(0, len(pairs), size)]
     assert padding_share(grouped) < 0.15 < 0.3 < padding_share(fixed)
@@ -116,33 +116,33 @@ def test_grouping_by_length_wastes_less_on_padding():
 
 def test_without_a_generator_the_order_is_by_length():
     pairs = random_pairs(50)
-    flat = [pair for batch in token_batches(pairs, 200) for pair in batch]
+    flat = [pair for batch in token_groups(pairs, 200) for pair in batch]
     assert [len(tgt) for _, tgt in flat] == sorted(len(tgt) for _, tgt in pairs)
 
 
 def test_a_generator_mixes_batches_and_pairs_of_one_length():
     pairs = random_pairs(200)
-    batches = token_batches(pairs, 200, generator=generator(0))
+    batches = token_groups(pairs, 200, generator=generator(0))
     longest = [max(len(tgt) for _, tgt in batch) for batch in batches]
     assert longest != sorted(longest)
     alike = pairs_of([(3, 3)] * 20)
     firsts = {
-        token_batches(alike, 9, generator=generator(s))[0][0][0][0] for s in range(9)
+        token_groups(alike, 9, generator=generator(s))[0][0][0][0] for s in range(9)
     }
     assert len(firsts) > 3
 
 
 def test_no_pairs_are_refused():
     with pytest.raises(InputError, match="no sentence pairs"):
-        token_batches([], 10)
+        token_groups([], 10)
 
 
 @pytest.mark.parametrize("sizes", [(11, 2), (2, 11)])
 def test_a_sentence_longer_than_the_budget_is_refused(sizes):
     pairs = pairs_of([(3, 5), sizes])
     with pytest.raises(InputError, match="11 tokens .* budget of 10"):
-        token_batches(pairs, 10)
-    assert len(token_batches(pairs, 11)) == 2
+        token_groups(pairs, 10)
+    assert len(token_groups(pairs, 11)) == 2
 
 
 # Epochs

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
 from annotated_transformer.config import TransformerConfig
-from annotated_transformer.tokenizers import PAD
+from annotated_transformer.special import PAD
 from annotated_transformer.training import Objective
 from annotated_transformer.transformer import Transformer
 from benchmarks.__main__ import NEEDED, SIZES, markdown

@@ -15,14 +15,12 @@ from annotated_transformer.checkpoints import (
     average_weights,
     load_checkpoint,
     load_weights,
-    read_json,
     save_checkpoint,
     save_weights,
-    whole_or_nothing,
-    write_json,
 )
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.errors import InputError
+from annotated_transformer.files import read_json, whole_or_nothing, write_json
 from annotated_transformer.training import adam
 from annotated_transformer.transformer import Transformer
 

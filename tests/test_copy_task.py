@@ -9,7 +9,7 @@ from annotated_transformer.config import TransformerConfig
 from annotated_transformer.copy_task import FIRST_SYMBOL, copy_batch, exact_match
 from annotated_transformer.decoding import greedy_search
 from annotated_transformer.errors import InputError
-from annotated_transformer.tokenizers import BOS, EOS, UNK
+from annotated_transformer.special import BOS, EOS, UNK
 from annotated_transformer.transformer import Transformer
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from annotated_transformer import decoding
+from annotated_transformer.cache import DecoderCache
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.decoding import (
     EXTRA_LENGTH,
@@ -23,8 +24,8 @@ from annotated_transformer.decoding import (
     sample,
 )
 from annotated_transformer.errors import InputError
-from annotated_transformer.tokenizers import BOS, EOS, PAD, UNK
-from annotated_transformer.transformer import DecoderCache, Transformer
+from annotated_transformer.special import BOS, EOS, PAD, UNK
+from annotated_transformer.transformer import Transformer
 
 VOCAB = 11
 few = settings(max_examples=12, deadline=None, derandomize=True)

@@ -14,7 +14,7 @@ from annotated_transformer.loss import (
     smoothed_kl,
     smoothed_targets,
 )
-from annotated_transformer.tokenizers import PAD
+from annotated_transformer.special import PAD
 
 N, VOCAB, D_MODEL = 5, 7, 3
 LABELS = torch.tensor([4, PAD, 1, 6, PAD])

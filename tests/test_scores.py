@@ -9,7 +9,8 @@ import torch
 
 from annotated_transformer.errors import InputError
 from annotated_transformer.scores import corpus_scores, token_accuracy, word_bleu
-from annotated_transformer.tokenizers import PAD, split_words
+from annotated_transformer.special import PAD
+from annotated_transformer.tokenizers import split_words
 
 REFERENCES = ["Two dogs run on the beach.", "A man reads.", "She sings a song.", "No."]
 

@@ -10,11 +10,8 @@ from hypothesis import strategies as st
 
 from annotated_transformer.corpora import Pair, multi30k
 from annotated_transformer.errors import InputError
+from annotated_transformer.special import BOS, EOS, PAD, UNK
 from annotated_transformer.tokenizers import (
-    BOS,
-    EOS,
-    PAD,
-    UNK,
     SubwordTokenizer,
     Tokenizer,
     WordTokenizer,

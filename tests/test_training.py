@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from annotated_transformer.batches import collate
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.errors import InputError
-from annotated_transformer.tokenizers import EOS
+from annotated_transformer.progress import read_history
+from annotated_transformer.special import EOS
 from annotated_transformer.training import (
     Objective,
     TrainingConfig,
     adam,
     cut,
-    read_history,
     train,
     train_step,
     validate,
@@ -202,7 +202,7 @@ def command(*arguments):
     return [
         sys.executable,
         "-m",
-        "annotated_transformer.cli",
+        "annotated_transformer",
         "train",
         *SMALL_RUN,
         *arguments,
@@ -236,7 +236,8 @@ def test_two_processes_equal_one(tmp_path):
     assert one.keys() == two.keys()
     for key, value in one.items():
         if key.startswith("model"):
-            torch.testing.assert_close(value, two[key], atol=1e-4, rtol=1e-3)
+            # bfloat16 units, where there are any, round each half of a batch by itself.
+            torch.testing.assert_close(value, two[key], atol=5e-4, rtol=1e-3)
     for a, b in zip(
         timeless(tmp_path / "one"), timeless(tmp_path / "two"), strict=True
     ):

@@ -17,7 +17,7 @@ from torch.testing import assert_close
 import annotated_transformer
 from annotated_transformer.config import BASE, BIG, TABLE_3, TransformerConfig
 from annotated_transformer.masks import causal_mask
-from annotated_transformer.tokenizers import PAD
+from annotated_transformer.special import PAD
 from annotated_transformer.transformer import (
     DecoderLayer,
     EncoderLayer,

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from annotated_transformer.checkpoints import whole_or_nothing
+from annotated_transformer.files import whole_or_nothing
 from annotated_transformer.translator import Translator
 from tools.picture import cross_attention
 

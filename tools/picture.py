@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from annotated_transformer.attention import record_attention
-from annotated_transformer.checkpoints import whole_or_nothing
 from annotated_transformer.decoding import beam_search
+from annotated_transformer.files import whole_or_nothing
 from annotated_transformer.plots import heatmap, use_style
-from annotated_transformer.tokenizers import BOS, EOS
+from annotated_transformer.recording import record_attention
+from annotated_transformer.special import BOS, EOS
 from annotated_transformer.translator import PRETRAINED, Translator
 
 SENTENCE = "Eine Frau wartet, während ein Mann ein altes Auto repariert."

@@ -10,15 +10,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from annotated_transformer.checkpoints import (
-    WEIGHTS,
-    read_json,
-    whole_or_nothing,
-    write_json,
-)
+from annotated_transformer.checkpoints import WEIGHTS
 from annotated_transformer.corpora import multi30k
+from annotated_transformer.files import read_json, whole_or_nothing, write_json
+from annotated_transformer.progress import HISTORY, read_history
 from annotated_transformer.runs import evaluate
-from annotated_transformer.training import HISTORY, read_history
 from annotated_transformer.transformer import parameter_count
 from annotated_transformer.translator import PRETRAINED, SETTINGS, Translator
 

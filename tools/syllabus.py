@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 
-from annotated_transformer.checkpoints import whole_or_nothing
+from annotated_transformer.files import whole_or_nothing
 from tools.wrong_answers import ROOT, SOURCES, problems
 
 PAGE = ROOT / "book" / "teach.md"

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from annotated_transformer.checkpoints import write_json
+from annotated_transformer.files import write_json
 from tools.book import pages
 from tools.book.chapters import MODEL_CARD, linked_cells, prepare
 from tools.book.course import ROOT, Course, as_json, label

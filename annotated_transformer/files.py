@@ -1,0 +1,51 @@
+"""Files: written whole or not at all; JSON."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from annotated_transformer.errors import InputError
+
+
+@contextmanager
+def whole_or_nothing(path: Path) -> Iterator[Path]:
+    """Yield a temporary place to write to, renamed to `path` when all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON object, whole or not at all."""
+    with whole_or_nothing(path) as temporary:
+        temporary.write_text(
+            json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8"
+        )
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON object. Raises InputError if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} is missing: is {path.parent} the folder of a run?"
+        ) from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}): restore it or train again"
+        ) from None

@@ -1,0 +1,40 @@
+"""Attention maps on request: recorded from outside, for as long as somebody looks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from annotated_transformer.attention import MultiHeadAttention, attention
+
+
+@contextmanager
+def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Collect every attention map of the forward passes run inside the `with` block.
+
+    Yields a dict from module name ("decoder.layers.0.cross_attention") to the weights
+    (batch, heads, query, key) of the last pass, before dropout. The maps come from the
+    same pass as the output: for a while, `attend` is the `attention` of Eq. 1, which
+    has weights to show. Afterwards the model keeps nothing.
+    """
+    maps: dict[str, Tensor] = {}
+    before: dict[MultiHeadAttention, Any] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, MultiHeadAttention):
+            before[module], module.attend = module.attend, recorder(maps, name)
+    try:
+        yield maps
+    finally:
+        for module, attend in before.items():
+            module.attend = attend
+
+
+def recorder(maps: dict[str, Tensor], name: str) -> Any:
+    """An `attend` that keeps its weights in `maps`, under this name."""
+
+    def attend(*arguments: Tensor | None, dropout: float) -> Tensor:
+        heads, maps[name] = attention(*arguments, dropout=dropout)  # type: ignore
+        return heads
+
+    return attend
