@@ -44,11 +44,11 @@ def multi30k(data_dir: str | Path | None = None) -> dict[str, list[Pair]]:
     Read from `data_dir`, else from the folder named by ANNOTATED_TRANSFORMER_DATA, else
     downloaded once and cached.
     """
-    folder = _data_folder(data_dir) or download_multi30k()
+    folder = named_folder(data_dir) or download_multi30k()
     corpus = {}
     for split, (name, n_pairs) in SPLITS.items():
-        german = _checked_file(folder, f"{name}.de.gz")
-        english = _checked_file(folder, f"{name}.en.gz")
+        german = checked_file(folder, f"{name}.de.gz")
+        english = checked_file(folder, f"{name}.en.gz")
         corpus[split] = pairs = parallel_text(german, english)
         if len(pairs) != n_pairs:  # an unpacked file has no other check
             raise InputError(
@@ -60,7 +60,7 @@ def multi30k(data_dir: str | Path | None = None) -> dict[str, list[Pair]]:
 
 def multi30k_at_hand(data_dir: str | Path | None = None) -> bool:
     """Whether `multi30k` can read the corpus without a download."""
-    folder = _data_folder(data_dir) or _cache()
+    folder = named_folder(data_dir) or cache_folder()
     return all(
         (folder / name).is_file() or (folder / name.removesuffix(".gz")).is_file()
         for name in SHA256
@@ -86,7 +86,7 @@ def download_multi30k(data_dir: str | Path | None = None) -> Path:
 
     # Its notes name this machine's folders, which notebooks would store.
     pooch.get_logger().setLevel("WARNING")
-    folder = _data_folder(data_dir) or _cache()
+    folder = named_folder(data_dir) or cache_folder()
     files = pooch.create(folder, BASE_URL, registry=SHA256)
     for name in SHA256:
         try:
@@ -115,7 +115,7 @@ def parallel_text(source: str | Path, target: str | Path) -> list[Pair]:
             "line n of one must translate line n of the other"
         )
     pairs = zip(lines, other_lines, strict=True)
-    return _without_blanks(pairs, f"{source} and {target}")
+    return without_blanks(pairs, f"{source} and {target}")
 
 
 def parallel_tsv(path: str | Path) -> list[Pair]:
@@ -129,7 +129,7 @@ def parallel_tsv(path: str | Path) -> list[Pair]:
                 "between source and target"
             )
         pairs.append((source, targets[0]))
-    return _without_blanks(pairs, str(path))
+    return without_blanks(pairs, str(path))
 
 
 def split_corpus(
@@ -187,14 +187,14 @@ def load_corpus(
     )
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
     """Where a download is kept on this platform."""
     import pooch
 
     return pooch.os_cache("annotated-transformer") / "multi30k"
 
 
-def _data_folder(data_dir: str | Path | None) -> Path | None:
+def named_folder(data_dir: str | Path | None) -> Path | None:
     """The folder that the caller or the environment names, if any."""
     named = data_dir or os.environ.get(DATA_VARIABLE)
     if not named:
@@ -203,7 +203,7 @@ def _data_folder(data_dir: str | Path | None) -> Path | None:
     return inner if inner.is_dir() else Path(named)
 
 
-def _checked_file(folder: Path, name: str) -> Path:
+def checked_file(folder: Path, name: str) -> Path:
     """A file of Multi30k, packed and of the right checksum, or else unpacked."""
     packed, plain = folder / name, folder / name.removesuffix(".gz")
     if packed.is_file():
@@ -244,10 +244,10 @@ def decode_lines(data: bytes, place: str) -> list[str]:
     if not lines[-1]:
         lines.pop()  # what follows the last line feed is no line
     lines = [line.removesuffix(b"\r") for line in lines]
-    return [_decode(line, f"{place}, line {n}") for n, line in enumerate(lines, 1)]
+    return [decode_line(line, f"{place}, line {n}") for n, line in enumerate(lines, 1)]
 
 
-def _decode(line: bytes, place: str) -> str:
+def decode_line(line: bytes, place: str) -> str:
     """Strict UTF-8 without NUL, which is nearly always a file in another encoding."""
     try:
         text = line.decode("utf-8")
@@ -261,7 +261,7 @@ def _decode(line: bytes, place: str) -> str:
     return text
 
 
-def _without_blanks(lines: Iterable[Pair], place: str) -> list[Pair]:
+def without_blanks(lines: Iterable[Pair], place: str) -> list[Pair]:
     """The pairs with text; half a pair often means that two files have shifted."""
     pairs = []
     for number, (source, target) in enumerate(lines, 1):

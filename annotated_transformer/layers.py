@@ -99,7 +99,7 @@ def layer_norm(
     """Give each position mean 0 and variance 1, then a learned scale and shift (§3.1).
 
     The variance divides by d_model (not d_model - 1), and eps stands inside the root,
-    as in Ba et al. 2016 and `nn.LayerNorm`, the fused form that the model runs.
+    as in Ba et al. 2016 and `nn.LayerNorm`, the fused version that the model runs.
     """
     mean = x.mean(-1, keepdim=True)
     variance = x.var(-1, correction=0, keepdim=True)
@@ -139,5 +139,5 @@ class PreNorm(nn.Module):
         x: Float[Tensor, "batch length d_model"],
         sublayer: Callable[[Tensor], Tensor],
     ) -> Float[Tensor, "batch length d_model"]:
-        """Normalize first; the road past the sub-layer stays free."""
+        """Normalize first; nothing touches the skip connection."""
         return x + self.dropout(sublayer(self.norm(x)))

@@ -13,7 +13,7 @@ def smoothed_targets(
 ) -> Float[Tensor, "n vocab_size"]:
     """1 - smoothing on the label, the rest spread evenly over all real tokens (§5.4).
 
-    Padding is no token: it gets no share, and a padded position is a row of zeros.
+    Padding is not a token: it gets nothing, and a padded position is a row of zeros.
     """
     targets = torch.full((len(labels), vocab_size), smoothing / (vocab_size - 1))
     targets[torch.arange(len(labels)), labels] += 1 - smoothing
@@ -64,9 +64,7 @@ def linear_cross_entropy(
     classes: Int[Tensor, " n"],
 ) -> Float[Tensor, ""]:
     """Summed cross entropy of features @ weight.T; class -1 counts for nothing."""
-    if hasattr(
-        F, "linear_cross_entropy"
-    ):  # torch 2.13 and later: never stores the logits
+    if hasattr(F, "linear_cross_entropy"):  # torch 2.13: never stores the logits
         options = torch.nn.LinearCrossEntropyOptions()
         return F.linear_cross_entropy(
             features, weight, classes, ignore_index=-1, reduction="sum", options=options

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .errors import InputError
+from annotated_transformer.errors import InputError
 
 STYLE = Path(__file__).with_name("course.mplstyle")
 BLUES = ["#f7fbff", "#deebf7", "#c6dbef", "#9ecae1", "#6baed6"]
@@ -25,13 +25,13 @@ def use_style() -> None:
     import matplotlib.pyplot as plt
 
     plt.style.use(STYLE)
-    altair.theme.register("annotated_transformer", enable=True)(_theme)
+    altair.theme.register("annotated_transformer", enable=True)(altair_theme)
     if "google.colab" not in sys.modules:  # Colab shows Altair's own HTML only
         altair.renderers.register("annotated_transformer", mime_bundle)
         altair.renderers.enable("annotated_transformer")
 
 
-def _theme() -> Any:
+def altair_theme() -> Any:
     """Altair's look, taken from the style file."""
     import matplotlib
 
@@ -79,9 +79,9 @@ def attention_heatmap(
 
     `weights` is (query, key). Returns an Altair chart.
     """
-    values = _array(weights, rows, columns, dimensions=2)
-    chart = _map(values[None], rows, columns, step=26)
-    return chart.properties(**_words(title, rows, columns))
+    values = fitting_array(weights, rows, columns, dimensions=2)
+    chart = attention_chart(values[None], rows, columns, step=26)
+    return chart.properties(**title_and_description(title, rows, columns))
 
 
 def attention_heads(
@@ -99,7 +99,7 @@ def attention_heads(
     """
     import altair as alt
 
-    values = _array(weights, rows, columns, dimensions=3)
+    values = fitting_array(weights, rows, columns, dimensions=3)
     label = "'head ' + datum.value"
     if names is not None:
         if len(names) != len(values):
@@ -107,20 +107,22 @@ def attention_heads(
         label = f"{json.dumps(list(names), ensure_ascii=False)}[datum.value]"
     header = alt.Header(title=None, labelExpr=label)
     fitting = max(1, 900 // (16 * len(columns) + 14))  # a page is about 900 pixels wide
-    chart = _map(values, rows, columns, step=16).facet(
+    chart = attention_chart(values, rows, columns, step=16).facet(
         alt.Facet("head:O", header=header), columns=min(fitting, 4), spacing=14
     )
-    return chart.properties(**_words(title, rows, columns))
+    return chart.properties(**title_and_description(title, rows, columns))
 
 
-def _words(title: str, rows: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+def title_and_description(
+    title: str, rows: Sequence[str], columns: Sequence[str]
+) -> dict[str, str]:
     """A chart's title, if it has one, and a description for those who cannot see it."""
     name = title or "Attention"
     sizes = f"{len(rows)} query tokens (rows), {len(columns)} key tokens (columns)"
     return {"description": f"{name}: {sizes}"} | ({"title": title} if title else {})
 
 
-def _map(values: np.ndarray, rows: Any, columns: Any, *, step: int) -> Any:
+def attention_chart(values: np.ndarray, rows: Any, columns: Any, *, step: int) -> Any:
     """Cells (head, query, key). Places are numbers and tokens only their labels, so
     that a token which occurs twice has two places.
     """
@@ -148,7 +150,9 @@ def _map(values: np.ndarray, rows: Any, columns: Any, *, step: int) -> Any:
         .mark_rect(stroke="white", strokeWidth=1)
         .encode(
             x=alt.X(
-                "column:O", title="key", axis=axis(key, labelAngle=-_slant(columns))
+                "column:O",
+                title="key",
+                axis=axis(key, labelAngle=-label_angle(columns)),
             ),
             y=alt.Y("row:O", title="query", axis=axis(query)),
             color=alt.Color("weight:Q", scale=alt.Scale(domain=[0, 1], range=BLUES)),
@@ -167,6 +171,16 @@ def panels(columns: int = 1, *, width: float = 6.4, height: float = 3.6) -> tupl
     figure, axes = plt.subplots(1, columns, figsize=(width, height))
     plt.close(figure)  # else the notebook would show it a second time
     return figure, axes
+
+
+# The cells of every still map.
+CELLS: dict[str, Any] = {
+    "square": True,
+    "linewidths": 1,
+    "fmt": ".2f",
+    "annot_kws": {"size": 9},
+    "cbar_kws": {"shrink": 0.7},
+}
 
 
 def heatmap(
@@ -188,7 +202,7 @@ def heatmap(
     import seaborn
 
     is_mask = "bool" in str(getattr(values, "dtype", ""))  # needs no scale of colors
-    matrix = _array(values, rows, columns, dimensions=2)
+    matrix = fitting_array(values, rows, columns, dimensions=2)
     if axes is None:
         height, width = matrix.shape
         _, axes = panels(width=1.9 + 0.42 * width, height=1.2 + 0.42 * height)
@@ -197,20 +211,16 @@ def heatmap(
         vmin=limits[0],
         vmax=limits[1],
         cmap="Blues" if limits[0] >= 0 else "vlag",
-        square=True,
-        linewidths=1,
         annot=numbers,
-        fmt=".2f",
-        annot_kws={"size": 9},
         cbar=not is_mask,
-        cbar_kws={"shrink": 0.7},
         xticklabels="auto" if columns is None else list(columns),
         yticklabels="auto" if rows is None else list(rows),
         ax=axes,
+        **CELLS,
     )
     axes.tick_params(length=0)
     axes.tick_params(axis="y", rotation=0)
-    if columns is not None and _slant(columns):
+    if columns is not None and label_angle(columns):
         axes.set_xticks(axes.get_xticks(), columns, rotation=45, ha="right")
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     return axes.figure
@@ -232,9 +242,9 @@ def lines(
     """
     if axes is None:
         _, axes = panels()
-    x = _numbers(x)
+    x = as_numbers(x)
     for name, given in series.items():
-        values = np.atleast_2d(_numbers(given))
+        values = np.atleast_2d(as_numbers(given))
         if values.shape[1] != len(x):
             raise InputError(
                 f"{name!r} has {values.shape[1]} values, but x has {len(x)}: "
@@ -276,9 +286,11 @@ def history_curves(history: Sequence[Mapping[str, Any]], *, x: str = "step") -> 
     return figure
 
 
-def _array(values: Any, rows: Any, columns: Any, *, dimensions: int) -> np.ndarray:
+def fitting_array(
+    values: Any, rows: Any, columns: Any, *, dimensions: int
+) -> np.ndarray:
     """The values as numbers, once their sizes are known to fit the tokens."""
-    array = _numbers(values)
+    array = as_numbers(values)
     if array.ndim != dimensions:
         raise InputError(f"the map has {array.ndim} dimensions, but needs {dimensions}")
     for what, tokens, axis in ("rows", rows, -2), ("columns", columns, -1):
@@ -290,12 +302,12 @@ def _array(values: Any, rows: Any, columns: Any, *, dimensions: int) -> np.ndarr
     return array
 
 
-def _slant(tokens: Sequence[str]) -> int:
+def label_angle(tokens: Sequence[str]) -> int:
     """The angle of the labels below a map: words need room."""
     return 45 if max(map(len, tokens), default=0) > 2 else 0
 
 
-def _numbers(values: Any) -> np.ndarray:
+def as_numbers(values: Any) -> np.ndarray:
     """A tensor from any device, an array or lists, as NumPy numbers."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().double()

@@ -45,7 +45,7 @@ class Processes:
         return self.rank == 0
 
     def part(self, items: Sequence[Item]) -> Sequence[Item]:
-        """This process's part of what all of them share out."""
+        """This process's part of what is dealt to all of them."""
         return items[self.rank :: self.count]
 
     def gather(self, value: Any) -> list:

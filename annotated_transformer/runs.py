@@ -114,11 +114,11 @@ def train_run(run: Path, data_dir: Path | None, options: dict[str, Any]) -> None
 def greedy_scores(
     translator: Translator, pairs: list[Pair]
 ) -> Callable[[Processes], dict[str, float]]:
-    """Validation by translating: each process takes its share of the sentences."""
+    """Validation by translating: each process takes its part of the sentences."""
 
     def score(group: Processes) -> dict[str, float]:
-        share = [source for source, _ in pairs[group.rank :: group.count]]
-        parts = group.gather(translator.translate(share, search=greedy_search))
+        sources = [source for source, _ in group.part(pairs)]
+        parts = group.gather(translator.translate(sources, search=greedy_search))
         hypotheses = [""] * len(pairs)
         for rank, part in enumerate(parts):
             hypotheses[rank :: group.count] = part

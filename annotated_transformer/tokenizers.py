@@ -75,13 +75,13 @@ class SubwordTokenizer:
         if b"identity" not in model[-24:]:
             raise bad_model
         try:
-            self._model = SentencePieceProcessor(model_proto=model)
+            self.model = SentencePieceProcessor(model_proto=model)
         except RuntimeError:
             raise bad_model from None
         special = ("pad", "bos", "eos", "unk")
-        if [getattr(self._model, f"{x}_id")() for x in special] != [PAD, BOS, EOS, UNK]:
+        if [getattr(self.model, f"{x}_id")() for x in special] != [PAD, BOS, EOS, UNK]:
             raise bad_model
-        self.vocab_size = len(self._model)
+        self.vocab_size = len(self.model)
         self.source_vocab_size = self.target_vocab_size = self.vocab_size
 
     @classmethod
@@ -135,20 +135,20 @@ class SubwordTokenizer:
     def save(self, folder: Path) -> None:
         """Write `tokenizer.model`, whole or not at all."""
         with whole_or_nothing(folder / SUBWORD_FILE) as temporary:
-            temporary.write_bytes(self._model.serialized_model_proto())
+            temporary.write_bytes(self.model.serialized_model_proto())
         (folder / WORD_FILE).unlink(missing_ok=True)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text of either language, ending with EOS."""
-        return [*self._model.encode(normalize(text)), EOS]
+        return [*self.model.encode(normalize(text)), EOS]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text up to the first EOS."""
-        return self._model.decode(_content(ids))
+        return self.model.decode(content_ids(ids))
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """One label for each id, for axes and tables; U+2581 stands for a space."""
-        return [self._model.id_to_piece(int(i)) for i in ids]
+        return [self.model.id_to_piece(int(i)) for i in ids]
 
     encode_source = encode_target = encode
     source_pieces = target_pieces = pieces
@@ -163,10 +163,10 @@ class WordTokenizer:
     shared = False
 
     def __init__(self, source_counts: dict[str, int], target_counts: dict[str, int]):
-        self._source = _vocabulary(source_counts)
-        self._target = _vocabulary(target_counts)
-        self.source_vocab_size = len(self._source)
-        self.target_vocab_size = len(self._target)
+        self.source = torchtext_vocabulary(source_counts)
+        self.target = torchtext_vocabulary(target_counts)
+        self.source_vocab_size = len(self.source)
+        self.target_vocab_size = len(self.target)
 
     @classmethod
     def train(cls, pairs: Iterable[Pair], *, min_freq: int = 2) -> "WordTokenizer":
@@ -197,7 +197,7 @@ class WordTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`, the words and how often each was seen."""
-        sides = {"source": self._source, "target": self._target}
+        sides = {"source": self.source, "target": self.target}
         counts = {
             side: {word: vocab.freqs[word] for word in vocab.itos[len(SPECIALS) :]}
             for side, vocab in sides.items()
@@ -207,26 +207,26 @@ class WordTokenizer:
 
     def encode_source(self, text: str) -> list[int]:
         """The ids of a German text, ending with EOS."""
-        return [*(self._source[word] for word in split_words(text, "de")), EOS]
+        return [*(self.source[word] for word in split_words(text, "de")), EOS]
 
     def encode_target(self, text: str) -> list[int]:
         """The ids of an English text, ending with EOS."""
-        return [*(self._target[word] for word in split_words(text, "en")), EOS]
+        return [*(self.target[word] for word in split_words(text, "en")), EOS]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The English text up to the first EOS, with a guess where the spaces were."""
-        text = " ".join(self._target.itos[i] for i in _content(ids))
+        text = " ".join(self.target.itos[i] for i in content_ids(ids))
         text = re.sub(r" (n't\b|'(?:s|re|m|ll|ve|d)\b|[.,;:!?%)\]}])", r"\1", text)
         text = re.sub(r"([(\[{$]) ", r"\1", text)
         return re.sub(r"(?<=\w) ([-/]) (?=\w)", r"\1", text)  # blond-haired
 
     def source_pieces(self, ids: Iterable[int]) -> list[str]:
         """One German label for each id."""
-        return [self._source.itos[i] for i in ids]
+        return [self.source.itos[i] for i in ids]
 
     def target_pieces(self, ids: Iterable[int]) -> list[str]:
         """One English label for each id."""
-        return [self._target.itos[i] for i in ids]
+        return [self.target.itos[i] for i in ids]
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
@@ -239,7 +239,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     raise InputError(f"{folder} holds neither {SUBWORD_FILE} nor {WORD_FILE}")
 
 
-def _content(ids: Iterable[int]) -> list[int]:
+def content_ids(ids: Iterable[int]) -> list[int]:
     """The ids before the first EOS that stand for text."""
     before_end = takewhile(lambda i: i != EOS, map(int, ids))
     return [i for i in before_end if i not in (PAD, BOS)]
@@ -247,17 +247,17 @@ def _content(ids: Iterable[int]) -> list[int]:
 
 def split_words(text: str, language: str) -> list[str]:
     """The words of a text by spaCy's rules for a language, "de" or "en"."""
-    return [word.text for word in _spacy_tokenizer(language)(normalize(text))]
+    return [word.text for word in spacy_tokenizer(language)(normalize(text))]
 
 
 @cache
-def _spacy_tokenizer(language: str) -> Any:
+def spacy_tokenizer(language: str) -> Any:
     import spacy
 
     return spacy.blank(language).tokenizer  # rules alone: no model to download
 
 
-def _vocabulary(counts: dict[str, int]) -> Any:
+def torchtext_vocabulary(counts: dict[str, int]) -> Any:
     from torchtext.vocab import Vocab
 
     return Vocab(Counter(counts), specials=list(SPECIALS))

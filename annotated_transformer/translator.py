@@ -34,8 +34,8 @@ class Translator:
     ) -> "Translator":
         """Read a folder that `save` or a training run wrote, onto a device.
 
-        Raises InputError if it is none, if its weights and settings disagree, or if
-        there is no such device; "auto" takes the accelerator of this machine.
+        Raises InputError if it holds no model, if its weights and settings disagree,
+        or if there is no such device; "auto" takes this machine's accelerator.
         """
         place = choose_device(device)
         folder = Path(folder)

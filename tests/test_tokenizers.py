@@ -271,9 +271,9 @@ def test_rare_words_are_left_out():
 
 def test_looking_up_an_unknown_word_does_not_add_it():
     # torchtext's `stoi` is a defaultdict: it keeps what it is asked for.
-    before = len(WORDS._target.stoi)
+    before = len(WORDS.target.stoi)
     assert WORDS.encode_target("snowman") == [UNK, EOS]
-    assert len(WORDS._target.stoi) == before
+    assert len(WORDS.target.stoi) == before
 
 
 @pytest.mark.parametrize("text", [target for _, target in PAIRS[1:3]])

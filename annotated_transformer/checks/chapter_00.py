@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from annotated_transformer.recording import record_attention
 from annotated_transformer.decoding import beam_search
+from annotated_transformer.recording import record_attention
 from annotated_transformer.tokenizers import BOS, EOS
 from annotated_transformer.translator import Translator
 
