@@ -49,9 +49,10 @@ class MultiHeadAttention(nn.Module):
     """Several attentions side by side, each in its own small space (§3.2.2).
 
     One packed matrix holds W^Q, W^K and W^V of all heads, in this order: self-attention
-    is then one product instead of three. No biases, as in the paper's formula. `attend`
-    is the attention that every head runs.
+    is then one product instead of three. No biases, as in the paper's formula.
     """
+
+    attend = staticmethod(fused_attention)  # what each head runs
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class MultiHeadAttention(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
-        self.n_heads, self.dropout, self.attend = n_heads, dropout, fused_attention
+        self.n_heads, self.dropout = n_heads, dropout
         self.d_k = d_k or head_size(d_model, n_heads)
         self.d_v = d_v or head_size(d_model, n_heads)
         self.sizes = [n_heads * self.d_k, n_heads * self.d_k, n_heads * self.d_v]

@@ -41,6 +41,10 @@ class State:
     best: float | None = None
     waited: int = 0
 
+    def has_stalled(self, patience: int | None) -> bool:
+        """Early stopping: no better score in the last `patience` validations."""
+        return patience is not None and self.waited >= patience
+
 
 class Progress:
     """Keeps a run: on disk, whole or not at all, and on the screen.
@@ -82,9 +86,8 @@ class Progress:
 
     @property
     def stalled(self) -> bool:
-        """Early stopping: no better score in the last `patience` validations."""
-        patience = self.config.patience
-        return patience is not None and self.state.waited >= patience
+        """Whether early stopping ends the run here."""
+        return self.state.has_stalled(self.config.patience)
 
     def steps(self) -> Iterator[int]:
         """The steps that are left, counted from 1, under a bar."""

@@ -19,15 +19,18 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     has weights to show. Afterwards the model keeps nothing.
     """
     maps: dict[str, Tensor] = {}
-    before: dict[MultiHeadAttention, Any] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, MultiHeadAttention):
-            before[module], module.attend = module.attend, recorder(maps, name)
+    modules = dict(model.named_modules())
+    watched = {n: m for n, m in modules.items() if isinstance(m, MultiHeadAttention)}
+    outer: dict[str, Any] = {n: vars(m).get("attend") for n, m in watched.items()}
     try:
+        for name, module in watched.items():
+            module.attend = recorder(maps, name)
         yield maps
     finally:
-        for module, attend in before.items():
-            module.attend = attend
+        for name, module in watched.items():
+            del module.attend
+            if outer[name] is not None:  # a block around this one goes on recording
+                module.attend = outer[name]
 
 
 def recorder(maps: dict[str, Tensor], name: str) -> Any:
