@@ -15,7 +15,7 @@ import typer
 
 from annotated_transformer import corpora, runs
 from annotated_transformer.decoding import beam_search, greedy_search, sample
-from annotated_transformer.devices import accelerator
+from annotated_transformer.devices import accelerator, choose_device
 from annotated_transformer.errors import InputError
 from annotated_transformer.files import whole_or_nothing
 from annotated_transformer.processes import default_processes, launch
@@ -149,6 +149,7 @@ def train(
 
       annotated-transformer train --corpus multi30k --run runs/mine --dropout 0.3
     """
+    choose_device(device)  # what is not there is named before anything is written
     recipe = recipe_for(corpus)
     recipe = changed(
         recipe,
@@ -397,7 +398,3 @@ def main() -> None:
     except (InputError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-
-
-if __name__ == "__main__":
-    main()

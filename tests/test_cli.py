@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from annotated_transformer.grammar import grammar_corpus
 from annotated_transformer.translator import Translator
@@ -16,7 +17,7 @@ GERMAN = [german for german, _ in grammar_corpus(300)["test"]]
 
 def cli(*arguments, stdin=b"", cwd=None, env=None):
     return subprocess.run(
-        [sys.executable, "-m", "annotated_transformer.cli", *map(str, arguments)],
+        [sys.executable, "-m", "annotated_transformer", *map(str, arguments)],
         input=stdin,
         capture_output=True,
         timeout=300,
@@ -291,3 +292,19 @@ def test_a_full_disk_is_one_line(model, tmp_path):
     )
     refused(done, str(tmp_path / "mean"))
     assert not [path for path in Path(tmp_path).rglob("*") if path.is_file()]
+
+
+def test_each_command_that_computes_takes_a_device(model, tmp_path):
+    for device in ("cpu", "auto"):
+        done = cli("translate", GERMAN[0], "--model", model, "--device", device)
+        assert done.returncode == 0 and done.stdout.strip()
+    missing = "mps" if torch.cuda.is_available() else "cuda"
+    for command in (
+        ["translate", GERMAN[0], "--model", model],
+        ["evaluate", "--model", model, "--limit", 5],
+        ["train", "--size", 300, "--run", tmp_path / "run", "--processes", 1],
+        ["train", "--size", 300, "--run", tmp_path / "runs"],
+    ):
+        done = cli(*command, "--device", missing)
+        refused(done, f"cannot use the device '{missing}'", "or auto")
+    assert not list(tmp_path.iterdir())  # refused before anything is written
