@@ -297,16 +297,7 @@ def evaluate(
     pairs = splits[name][:limit]
     results = runs.evaluate(translator, pairs, beam_size=beam_size, alpha=alpha)
     facts = {"corpus": corpus, "split": name, "sentences": len(pairs), "alpha": alpha}
-    if as_json:
-        print(json.dumps(facts | {"scores": results}))
-        return
-    report(facts, as_json)
-    for search, scores in results.items():
-        print(f"\n{search:>24}")
-        shown = {
-            k: f"{v:.2f}" if isinstance(v, float) else v for k, v in scores.items()
-        }
-        report(shown, as_json)
+    report_scores(facts, results, as_json)
 
 
 @app.command()
@@ -376,6 +367,19 @@ def draw_curve(path: Path, history: list[dict[str, Any]]) -> None:
 def load(model: Path | None, device: str = "cpu") -> Translator:
     """The model asked for, or the one that ships."""
     return Translator.load(model or PRETRAINED, device=device)
+
+
+def report_scores(facts: dict[str, Any], results: dict, as_json: bool) -> None:
+    """Print facts and the scores of each search, as one JSON object or as a table."""
+    if as_json:
+        report(facts | {"scores": results}, as_json)
+        return
+    report(facts, as_json)
+    for search, scores in results.items():
+        print(f"\n{search:>24}")
+        for key, value in scores.items():
+            shown = f"{value:.2f}" if isinstance(value, float) else value
+            print(f"{key:>24}  {shown}")
 
 
 def report(facts: dict[str, Any], as_json: bool) -> None:

@@ -1,9 +1,10 @@
 """Decoding: greedy, sampling and beam search (§6.1), in batches, with a cache."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from annotated_transformer.errors import InputError
@@ -26,6 +27,21 @@ def forbid_specials(
     return logits
 
 
+def drop_finished(
+    done: Bool[Tensor, " rows"], keepers: Sequence[Any], *state: Tensor
+) -> tuple[Tensor, ...]:
+    """Go on without the rows that are done: in what can `keep` rows, and in tensors.
+
+    Dropping rows copies the others, so it waits until a fifth of them are done.
+    """
+    if done.float().mean() <= 0.2:
+        return state
+    rows = (~done).nonzero()[:, 0]
+    for keeper in keepers:
+        keeper.keep(rows)
+    return tuple(tensor[rows] for tensor in state)
+
+
 @torch.inference_mode()
 def decode_stepwise(
     model: Transformer,
@@ -40,27 +56,21 @@ def decode_stepwise(
     model.eval()
     limits = length_limits(src)
     outputs: list[list[int]] = [[] for _ in src]
-    rows = torch.arange(
-        len(src), device=src.device
-    )  # which output a batch row belongs to
+    rows = torch.arange(len(src), device=src.device)  # which output each row is
     done = torch.zeros_like(rows, dtype=torch.bool)
     cache = model.start(src, int(limits.max()))
     ids = torch.full_like(rows, BOS)
     while True:
         ids = choose(forbid_specials(model.step(ids[:, None], cache)[:, 0]))
         done = done | (ids == EOS)
-        for row, token, ended in zip(
-            rows.tolist(), ids.tolist(), done.tolist(), strict=True
-        ):
+        chosen = zip(rows.tolist(), ids.tolist(), done.tolist(), strict=True)
+        for row, token, ended in chosen:
             if not ended:
                 outputs[row].append(token)
         done = done | (cache.step >= limits[rows])
         if done.all():
             return outputs
-        if done.float().mean() > 0.2:  # dropping a row copies the others: not for a few
-            kept = (~done).nonzero()[:, 0]
-            cache.keep(kept)
-            rows, ids, done = rows[kept], ids[kept], done[kept]
+        rows, ids, done = drop_finished(done, [cache], rows, ids, done)
 
 
 def greedy_search(model: Transformer, src: Int[Tensor, "batch src"]) -> list[list[int]]:
@@ -127,6 +137,40 @@ def length_penalty(length: Tensor | int, alpha: float) -> Tensor | float:
     return ((5 + length) / 6) ** alpha
 
 
+class Beams:
+    """The beginnings that beam search keeps of each sentence, the likeliest first.
+
+    The beams of a sentence share one cache that never moves; `past` (batch, beam, key)
+    says which of its keys belong to a beam's own beginning.
+    """
+
+    def __init__(self, batch: int, beam_size: int, device: torch.device):
+        self.ids = torch.full((batch, beam_size), BOS, device=device)  # the last tokens
+        self.tokens = self.ids.new_empty(batch, beam_size, 0)  # all, without the start
+        self.own = torch.eye(beam_size, dtype=torch.bool, device=device)
+        self.past = self.own.expand(batch, -1, -1)
+        self.log_probs = torch.full((batch, beam_size), -torch.inf, device=device)
+        self.log_probs[:, 0] = 0.0  # all begin alike: let only the first one branch
+
+    def extend(self, logits: Float[Tensor, "batch beam vocab"]) -> None:
+        """Replace the beams by their likeliest continuations, as many as before."""
+        batch, beam_size, vocab_size = logits.shape
+        top, tokens = logits.log_softmax(-1).topk(min(beam_size, vocab_size))
+        scores = (self.log_probs[..., None] + top).flatten(1)
+        self.log_probs, index = scores.topk(beam_size)  # (batch, beam)
+        self.ids = tokens.flatten(1).gather(1, index)
+        origin = (index // top.size(-1))[..., None]  # the beam that each one extends
+        past = self.past.gather(1, origin.expand_as(self.past))
+        self.past = torch.cat([past, self.own.expand(batch, -1, -1)], -1)
+        before = self.tokens.gather(1, origin.expand_as(self.tokens))
+        self.tokens = torch.cat([before, self.ids[..., None]], -1)
+
+    def keep(self, rows: Int[Tensor, " kept"]) -> None:
+        """Go on with these sentences of the batch only."""
+        self.ids, self.tokens = self.ids[rows], self.tokens[rows]
+        self.past, self.log_probs = self.past[rows], self.log_probs[rows]
+
+
 @torch.inference_mode()
 def beam_search(
     model: Transformer,
@@ -138,59 +182,37 @@ def beam_search(
     """Keep the `beam_size` likeliest beginnings, and return the best ending (§6.1).
 
     "Best" is log-probability over `length_penalty`. A hypothesis that ends leaves its
-    place in the beam empty; a sentence is done when no beginning can still win. The
-    beams of a sentence share one cache that never moves: `past` says which of its keys
-    each beam may look at. Returns ids without start and end token. Puts the model in
-    `eval()`.
+    beam empty; a sentence is done when no beginning can still win. Returns ids without
+    start and end token. Puts the model in `eval()`. Raises InputError for no beam.
     """
+    check_search(beam_size, alpha)
+    model.eval()
+    rows, limits = torch.arange(len(src), device=src.device), length_limits(src)
+    outputs: list[list[int]] = [[] for _ in src]
+    cache = model.start(src, int(limits.max()) * beam_size)
+    beams = Beams(len(src), beam_size, src.device)
+    best = torch.full((len(src),), -torch.inf, device=src.device)
+    while True:
+        beams.extend(forbid_specials(model.step(beams.ids, cache, beams.past[:, None])))
+        ended = (beams.ids == EOS) | (cache.step >= limits[rows])[:, None]
+        final = beams.log_probs / length_penalty(cache.step, alpha)
+        score, winner = final.masked_fill(~ended, -torch.inf).max(-1)
+        for i in (score > best).nonzero()[:, 0].tolist():
+            tokens = beams.tokens[i, winner[i]].tolist()
+            outputs[rows[i]] = [token for token in tokens if token != EOS]
+        best = best.maximum(score)
+        beams.log_probs = beams.log_probs.masked_fill(ended, -torch.inf)
+        # Log-probabilities only fall: a beginning cannot reach more than this.
+        hope = beams.log_probs.max(-1).values / length_penalty(limits[rows], alpha)
+        done = hope <= best
+        if done.all():
+            return outputs
+        rows, best = drop_finished(done, [cache, beams], rows, best)
+
+
+def check_search(beam_size: int, alpha: float) -> None:
+    """Raise InputError for settings that leave nothing to search."""
     if beam_size < 1:
         raise InputError(f"beam_size must be 1 or more, not {beam_size}")
     if alpha < 0:
         raise InputError(f"alpha must be 0 or more, not {alpha}")
-    model.eval()
-    batch, device = len(src), src.device
-    outputs: list[list[int]] = [[] for _ in src]
-    rows = torch.arange(batch, device=device)
-    limits = length_limits(src)
-    cache = model.start(src, int(limits.max()) * beam_size)
-    ids = torch.full((batch, beam_size), BOS, device=device)
-    history = ids.new_empty(batch, beam_size, 0)
-    log_probs = torch.full((batch, beam_size), -torch.inf, device=device)
-    log_probs[:, 0] = 0.0  # all beams begin alike: let only the first one branch
-    best = torch.full((batch,), -torch.inf, device=device)
-    own = torch.eye(beam_size, dtype=torch.bool, device=device)
-    past = own.new_empty(batch, beam_size, 0)  # (batch, beam, key)
-    while True:
-        past = torch.cat([past, own.expand(len(rows), -1, -1)], -1)
-        logits = forbid_specials(model.step(ids, cache, past[:, None]))
-        top, tokens = logits.topk(
-            min(beam_size, logits.size(-1))
-        )  # (batch, beam, beam)
-        scores = log_probs[..., None] + top - logits.logsumexp(-1, keepdim=True)
-        log_probs, index = scores.flatten(1).topk(beam_size)  # (batch, beam)
-        ids = tokens.flatten(1).gather(1, index)
-        origin = (index // tokens.size(-1))[..., None]
-        past = past.gather(1, origin.expand_as(past))
-        history = torch.cat(
-            [history.gather(1, origin.expand_as(history)), ids[..., None]], -1
-        )
-
-        ended = (ids == EOS) | (cache.step >= limits[rows])[:, None]
-        final = (log_probs / length_penalty(cache.step, alpha)).masked_fill(
-            ~ended, -torch.inf
-        )
-        score, winner = final.max(-1)
-        for i in (score > best).nonzero()[:, 0].tolist():
-            outputs[rows[i]] = [t for t in history[i, winner[i]].tolist() if t != EOS]
-        best = best.maximum(score)
-        log_probs = log_probs.masked_fill(ended, -torch.inf)
-        # Log-probabilities only fall: a beginning cannot reach more than this.
-        hope = log_probs.max(-1).values / length_penalty(limits[rows], alpha)
-        done = hope <= best
-        if done.all():
-            return outputs
-        if done.float().mean() > 0.2:  # dropping a row copies the others: not for a few
-            kept = (~done).nonzero()[:, 0]
-            cache.keep(kept)
-            rows, ids, history, past = rows[kept], ids[kept], history[kept], past[kept]
-            log_probs, best = log_probs[kept], best[kept]

@@ -201,7 +201,6 @@ def heatmap(
     """
     import seaborn
 
-    is_mask = "bool" in str(getattr(values, "dtype", ""))  # needs no scale of colors
     matrix = fitting_array(values, rows, columns, dimensions=2)
     if axes is None:
         height, width = matrix.shape
@@ -212,7 +211,7 @@ def heatmap(
         vmax=limits[1],
         cmap="Blues" if limits[0] >= 0 else "vlag",
         annot=numbers,
-        cbar=not is_mask,
+        cbar="bool" not in str(getattr(values, "dtype", "")),  # not for a mask
         xticklabels="auto" if columns is None else list(columns),
         yticklabels="auto" if rows is None else list(rows),
         ax=axes,

@@ -125,8 +125,7 @@ def train(
 ) -> list[dict[str, Any]]:
     """Train as §5 does; leave weights, history and checkpoints in the folder `run`.
 
-    `score` adds its figures to each validation; the rest goes to `Progress`. Returns
-    the history: one row for each validation.
+    `score` adds to each validation; the rest goes to `Progress`. Returns the history.
     """
     check_lengths(train_pairs, config.batch_tokens)  # before anything is written
     check_lengths(validation_pairs, config.batch_tokens)

@@ -29,7 +29,6 @@ LONGEST = 40  # lines, signature and docstring included: one cell of a notebook
 LONGER = {  # name: why it may be longer
     "cli.train": "the options of a command are its signature",
     "cli.translate": "the options of a command are its signature",
-    "training.train": "the whole of §5 in one cell; signature and docstring are 17",
 }
 
 
