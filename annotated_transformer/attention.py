@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from annotated_transformer.config import head_size
+from annotated_transformer.errors import InputError
 
 
 def attention(
@@ -43,6 +43,19 @@ def fused_attention(
     if mask is not None and mask.dim() == 1:
         mask = mask[None]  # the fused call wants an axis for queries
     return F.scaled_dot_product_attention(query, key, value, mask, dropout)
+
+
+def head_size(d_model: int, n_heads: int) -> int:
+    """The width of one head, d_model / h, unless another is given (§3.2.2).
+
+    Raises InputError if the heads cannot be equally wide.
+    """
+    if d_model % n_heads:
+        raise InputError(
+            f"d_model ({d_model}) must be divisible by n_heads ({n_heads}): change one "
+            "of them, or give d_k and d_v"
+        )
+    return d_model // n_heads
 
 
 class MultiHeadAttention(nn.Module):

@@ -1,4 +1,7 @@
-"""The cache of decoding (§3.1): keys and values are computed once, and kept."""
+"""The cache of decoding: keys and values are computed once, and kept.
+
+The decoder's layers take attentions of any kind; these wrap one that is trained.
+"""
 
 from dataclasses import dataclass
 
@@ -10,15 +13,15 @@ from annotated_transformer.attention import MultiHeadAttention
 
 
 class CachedSelfAttention(nn.Module):
-    """Self-attention that sees one position a call, and remembers those before it.
+    """Self-attention that is given new positions alone, and remembers all before them.
 
-    The keys and values stand in room set aside once for all steps.
+    Keys and values stand in room set aside once for all steps.
     """
 
     def __init__(self, attention: MultiHeadAttention, capacity: int):
         super().__init__()
         self.attention, self.capacity, self.length = attention, capacity, 0
-        self.key: Tensor | None = None
+        self.key: Tensor | None = None  # (batch, heads, capacity, d_k)
         self.value: Tensor | None = None
 
     def forward(
@@ -30,9 +33,8 @@ class CachedSelfAttention(nn.Module):
         """Attend from the new positions to all so far, the new ones included."""
         query, key, value = self.attention.project(x)
         key, value = self.extend(key, value)
-        return self.attention.join_heads(
-            self.attention.attend(query, key, value, mask, dropout=0.0)
-        )
+        heads = self.attention.attend(query, key, value, mask, dropout=0.0)
+        return self.attention.join_heads(heads)
 
     def extend(
         self,
@@ -58,14 +60,16 @@ class CachedSelfAttention(nn.Module):
 
 
 class CachedCrossAttention(nn.Module):
-    """Attention to a memory whose keys and values are computed on the first call."""
+    """Attention to one memory, whose keys and values are computed once."""
 
     def __init__(
         self, attention: MultiHeadAttention, memory: Float[Tensor, "batch src d_model"]
     ):
         super().__init__()
         self.attention = attention
-        _, self.key, self.value = attention.project(memory[:, :0], memory)
+        _, key, value = attention.project(memory[:, :0], memory)  # no queries yet
+        # Laid out as the products of each step will read them.
+        self.key, self.value = key.mT.contiguous().mT, value.contiguous()
 
     def forward(
         self,
@@ -73,12 +77,11 @@ class CachedCrossAttention(nn.Module):
         memory: Float[Tensor, "batch src d_model"],
         mask: Bool[Tensor, "..."] | None = None,
     ) -> Float[Tensor, "batch new d_model"]:
-        """Attend from x to the memory of `__init__`."""
-        weight = self.attention.query_key_value.weight[: self.attention.sizes[0]]
-        query = self.attention.split_heads(F.linear(x, weight))
-        return self.attention.join_heads(
-            self.attention.attend(query, self.key, self.value, mask, dropout=0.0)
-        )
+        """Attend from x to the memory that `__init__` was given."""
+        w_query = self.attention.query_key_value.weight[: self.attention.sizes[0]]
+        query = self.attention.split_heads(F.linear(x, w_query))
+        heads = self.attention.attend(query, self.key, self.value, mask, dropout=0.0)
+        return self.attention.join_heads(heads)
 
     def keep(self, rows: Int[Tensor, " kept"]) -> None:
         """Go on with these sentences of the batch only."""

@@ -2,21 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+from annotated_transformer.attention import head_size
 from annotated_transformer.errors import InputError
 from annotated_transformer.schedule import cosine, inverse_square_root
-
-
-def head_size(d_model: int, n_heads: int) -> int:
-    """The width of one head, d_model / h, unless another is given (§3.2.2).
-
-    Raises InputError if the heads cannot be equally wide.
-    """
-    if d_model % n_heads:
-        raise InputError(
-            f"d_model ({d_model}) must be divisible by n_heads ({n_heads}): change one "
-            "of them, or give d_k and d_v"
-        )
-    return d_model // n_heads
 
 
 @dataclass(frozen=True, kw_only=True)

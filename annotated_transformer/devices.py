@@ -1,11 +1,15 @@
 """Devices: which one to use, and the fast path of each."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import cache
 
 import torch
-from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from annotated_transformer.errors import InputError
 
@@ -46,19 +50,99 @@ def compile_stacks(*stacks: nn.Module, backend: str = "inductor") -> None:
 
 
 @contextmanager
+def fast_path(model: nn.Module) -> Iterator[None]:
+    """Run the model by the fastest arithmetic of its device, then switch back.
+
+    `fast_products`; and on a CPU `attention_by_products` in every head, since PyTorch's
+    blockwise kernel is slow beside it.
+    """
+    device = next(model.parameters()).device
+    with fast_products(device), ExitStack() as stack:
+        if device.type == "cpu":
+            by_products = other_attention(model, lambda _: attention_by_products)
+            stack.enter_context(by_products)
+        yield
+
+
+@contextmanager
 def fast_products(device: torch.device | str) -> Iterator[None]:
     """Let float32 matrix products take the device's fastest units, then switch back.
 
     On a GPU these are TF32 units. On a CPU oneDNN takes the place of MKL, which is half
     as fast on some processors; where the processor has bfloat16 matrix units, the
-    factors are rounded to it. Attention then goes by whole products, since PyTorch's
-    blockwise CPU kernel is slow with that switch.
+    factors are rounded to it.
     """
     on_cpu = torch.device(device).type == "cpu"
-    before = torch.get_float32_matmul_precision()
-    with ExitStack() as stack:
-        stack.callback(torch.set_float32_matmul_precision, before)
-        torch.set_float32_matmul_precision("medium" if on_cpu else "high")
-        if on_cpu:
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+    with product_precision("medium" if on_cpu else "high"):
         yield
+
+
+@contextmanager
+def product_precision(precision: str) -> Iterator[None]:
+    """How far float32 products may round, which also says which library makes them."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def other_attention(
+    model: nn.Module, attend: Callable[[str], Callable]
+) -> Iterator[None]:
+    """Let every attention of the model run `attend(its name)`, then switch back."""
+    layers = {name: m for name, m in model.named_modules() if hasattr(m, "attend")}
+    before = {name: vars(layer).get("attend") for name, layer in layers.items()}
+    try:
+        for name, layer in layers.items():
+            layer.attend = attend(name)
+        yield
+    finally:
+        for name, layer in layers.items():
+            del layer.attend  # what is left is the class's own
+            if before[name] is not None:  # a block around this one goes on
+                layer.attend = before[name]
+
+
+def attention_by_products(
+    query: Float[Tensor, "*batch query d_k"],
+    key: Float[Tensor, "*batch key d_k"],
+    value: Float[Tensor, "*batch key d_v"],
+    mask: Bool[Tensor, "..."] | None = None,
+    *,
+    dropout: float = 0.0,
+) -> Float[Tensor, "*batch query d_v"]:
+    """Eq. 1 by two products: scales the query, not the keys, and copies neither.
+
+    The mask is added as a number, which is faster than filling by it. A few queries
+    before many keys, as in a step of decoding, make small products.
+    """
+    small = query.size(-2) < 8 and torch.get_float32_matmul_precision() == "medium"
+    with product_precision(small_precision()) if small else nullcontext():
+        scores = (query / math.sqrt(query.size(-1))) @ key.mT
+        if mask is None:
+            return F.dropout(scores.softmax(-1), dropout, dropout > 0) @ value
+        lowest = torch.finfo(scores.dtype).min  # its exp is 0
+        bias = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, lowest)
+        weights = F.dropout((scores + bias).softmax(-1), dropout, dropout > 0)
+        return weights @ value * mask.any(-1, keepdim=True)  # nowhere to look: zeros
+
+
+@cache
+def small_precision() -> str:
+    """MKL ("highest") or oneDNN ("medium"): which is faster here with small products.
+
+    Measured once, in a few milliseconds, on a step of decoding. oneDNN copies matrices
+    that do not lie close together; how fast MKL is depends on the processor's maker.
+    The exact one stays unless the other is clearly faster: noise must not decide.
+    """
+    query, keys = torch.ones(512, 1, 32), torch.ones(512, 48, 32)[:, :30]
+    times = {"highest": math.inf, "medium": math.inf}
+    for precision in [*times] * 6:
+        with torch.inference_mode(), product_precision(precision):
+            started = time.perf_counter()
+            query @ keys.mT @ keys
+            times[precision] = min(times[precision], time.perf_counter() - started)
+    return "medium" if times["medium"] * 1.2 < times["highest"] else "highest"

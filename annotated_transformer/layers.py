@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from annotated_transformer.errors import InputError
 
+Vectors = Float[Tensor, "batch length d_model"]  # one for each position
+
 
 class FeedForward(nn.Module):
     """Widen, apply max(0, x), narrow again, at each position alone (§3.3, Eq. 2)."""
@@ -20,9 +22,7 @@ class FeedForward(nn.Module):
         self.narrow = nn.Linear(d_ff, d_model)
         self.activation: Callable[[Tensor], Tensor] = getattr(F, activation)
 
-    def forward(
-        self, x: Float[Tensor, "batch length d_model"]
-    ) -> Float[Tensor, "batch length d_model"]:
+    def forward(self, x: Vectors) -> Vectors:
         """Two linear maps with an activation between, the same at every position."""
         return self.narrow(self.activation(self.widen(x)))
 
@@ -35,9 +35,7 @@ class Embeddings(nn.Module):
         self.weight = nn.Parameter(torch.empty(vocab_size, d_model))
         self.scale = math.sqrt(d_model)
 
-    def forward(
-        self, ids: Int[Tensor, "batch length"]
-    ) -> Float[Tensor, "batch length d_model"]:
+    def forward(self, ids: Int[Tensor, "batch length"]) -> Vectors:
         """The matrix is small because it is also the output layer: scale it up here."""
         return F.embedding(ids, self.weight) * self.scale
 
@@ -58,9 +56,7 @@ class SinusoidalPositions(nn.Module):
         self.register_buffer("table", sinusoids(max_length, d_model), persistent=False)
         self.table: Tensor
 
-    def forward(
-        self, x: Float[Tensor, "batch length d_model"], start: int = 0
-    ) -> Float[Tensor, "batch length d_model"]:
+    def forward(self, x: Vectors, start: int = 0) -> Vectors:
         """Add the rows from `start` on; the table grows when x is longer than it."""
         end = start + x.size(1)
         if end > len(self.table):
@@ -76,9 +72,7 @@ class LearnedPositions(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.empty(max_length, d_model))
 
-    def forward(
-        self, x: Float[Tensor, "batch length d_model"], start: int = 0
-    ) -> Float[Tensor, "batch length d_model"]:
+    def forward(self, x: Vectors, start: int = 0) -> Vectors:
         """Add the rows from `start` on. Raises InputError past the end of the table."""
         end = start + x.size(1)
         if end > len(self.table):
@@ -114,11 +108,7 @@ class PostNorm(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch length d_model"],
-        sublayer: Callable[[Tensor], Tensor],
-    ) -> Float[Tensor, "batch length d_model"]:
+    def forward(self, x: Vectors, sublayer: Callable[[Tensor], Tensor]) -> Vectors:
         """Add first, then normalize."""
         return self.norm(x + self.dropout(sublayer(x)))
 
@@ -134,10 +124,6 @@ class PreNorm(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch length d_model"],
-        sublayer: Callable[[Tensor], Tensor],
-    ) -> Float[Tensor, "batch length d_model"]:
+    def forward(self, x: Vectors, sublayer: Callable[[Tensor], Tensor]) -> Vectors:
         """Normalize first; nothing touches the skip connection."""
         return x + self.dropout(sublayer(self.norm(x)))

@@ -65,7 +65,10 @@ def linear_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Summed cross entropy of features @ weight.T; class -1 counts for nothing."""
     if hasattr(F, "linear_cross_entropy"):  # torch 2.13: never stores the logits
-        options = torch.nn.LinearCrossEntropyOptions()
+        # By itself it takes 32 positions at a time: too few for fast products.
+        options = torch.nn.LinearCrossEntropyOptions(
+            chunking_method=None, batch_chunk_size=256
+        )
         return F.linear_cross_entropy(
             features, weight, classes, ignore_index=-1, reduction="sum", options=options
         )

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from annotated_transformer.attention import MultiHeadAttention, attention
+from annotated_transformer.attention import attention
+from annotated_transformer.devices import other_attention
 
 
 @contextmanager
@@ -19,18 +20,8 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     has weights to show. Afterwards the model keeps nothing.
     """
     maps: dict[str, Tensor] = {}
-    modules = dict(model.named_modules())
-    watched = {n: m for n, m in modules.items() if isinstance(m, MultiHeadAttention)}
-    outer: dict[str, Any] = {n: vars(m).get("attend") for n, m in watched.items()}
-    try:
-        for name, module in watched.items():
-            module.attend = recorder(maps, name)
+    with other_attention(model, lambda name: recorder(maps, name)):
         yield maps
-    finally:
-        for name, module in watched.items():
-            del module.attend
-            if outer[name] is not None:  # a block around this one goes on recording
-                module.attend = outer[name]
 
 
 def recorder(maps: dict[str, Tensor], name: str) -> Any:

@@ -18,7 +18,7 @@ from annotated_transformer.batches import (
     token_groups,
 )
 from annotated_transformer.config import TrainingConfig
-from annotated_transformer.devices import compile_stacks, fast_products
+from annotated_transformer.devices import compile_stacks, fast_path
 from annotated_transformer.loss import label_smoothed_loss
 from annotated_transformer.processes import Processes
 from annotated_transformer.progress import Progress
@@ -138,7 +138,7 @@ def train(
     shared = group.share(objective)
     update: dict[str, Any] = {"clip": config.clip, "processes": group.count}
     batches = epochs(train_pairs, config.batch_tokens, config.seed, progress.step)
-    with fast_products(group.device):
+    with fast_path(model):
         for step, (epoch, pairs) in zip(progress.steps(), batches, strict=False):
             group.seed(config.seed, step)  # so that a resumed run ends the same
             model.train()

@@ -11,7 +11,7 @@ from annotated_transformer.batches import collate, cut_by_tokens
 from annotated_transformer.checkpoints import WEIGHTS, load_weights, save_weights
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.decoding import beam_search
-from annotated_transformer.devices import choose_device, fast_products
+from annotated_transformer.devices import choose_device, fast_path
 from annotated_transformer.errors import InputError
 from annotated_transformer.files import read_json, write_json
 from annotated_transformer.tokenizers import Tokenizer, load_tokenizer
@@ -95,7 +95,7 @@ class Translator:
         order.sort(key=lambda i: -len(encoded[i]))
         for group in cut_by_tokens(order, list(map(len, encoded)), BATCH_TOKENS):
             src = collate([(encoded[i], []) for i in group]).src.to(self.device)
-            with fast_products(self.device):
+            with fast_path(self.model):
                 outputs = search(self.model, src)
             for i, output in zip(group, outputs, strict=True):
                 results[i] = self.tokenizer.decode(output)

@@ -11,7 +11,7 @@ and a run is steady when the two agree. (For memory it divides MiB: less is bett
 `of peak` is the arithmetic, by formula, beside the fastest large matrix product of the
 same run.
 
-Ours runs as `train` and `Translator` run it, with `devices.fast_products`. Another
+Ours runs as `train` and `Translator` run it, with `devices.fast_path`. Another
 library stands as its documentation has it, and once more with "medium": the same
 switch, which on a CPU hands matrix products to oneDNN, and plain attention, which is
 faster with it.

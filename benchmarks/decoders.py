@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from annotated_transformer import decoding
 from annotated_transformer.config import TransformerConfig
-from annotated_transformer.devices import fast_products
+from annotated_transformer.devices import fast_path
 from annotated_transformer.special import BOS, EOS, PAD
 from annotated_transformer.transformer import Transformer
 from benchmarks.peers import Marian
@@ -55,7 +55,7 @@ def copy_weights(ours: Transformer, marian: Marian) -> None:
 def our_decoder(model: Transformer, src: Tensor, new_tokens: int) -> Decode:
     """Greedy or beam search as `Translator` runs it, to input length + a constant."""
 
-    @fast_products("cpu")
+    @fast_path(model)
     def decode(beam_size: int) -> list[list[int]]:
         decoding.EXTRA_LENGTH = new_tokens - src.size(1)
         if beam_size == 1:

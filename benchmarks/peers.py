@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from annotated_transformer.batches import Batch
 from annotated_transformer.config import TransformerConfig
-from annotated_transformer.devices import fast_products
+from annotated_transformer.devices import fast_path
 from annotated_transformer.layers import SinusoidalPositions
 from annotated_transformer.special import BOS, EOS, PAD
 from annotated_transformer.training import Objective, adam, train_step
@@ -146,7 +146,7 @@ def training_step(model: nn.Module, batch: Batch) -> Callable[[], object]:
     n_tokens = batch.n_tokens
     if isinstance(model, Transformer):
         objective = Objective(model, 0.1)
-        return fast_products("cpu")(
+        return fast_path(model)(
             lambda: train_step(objective, optimizer, [batch], n_tokens=n_tokens)
         )
 

@@ -8,19 +8,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, _cur_sdpa_kernel_backends
 from torch.testing import assert_close
 
+from annotated_transformer import devices
+from annotated_transformer.attention import attention, fused_attention
 from annotated_transformer.batches import Batch
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.decoding import beam_search, greedy_search
 from annotated_transformer.devices import (
     accelerator,
+    attention_by_products,
     choose_device,
+    fast_path,
     fast_products,
 )
 from annotated_transformer.errors import InputError
 from annotated_transformer.processes import Processes
+from annotated_transformer.recording import record_attention
 from annotated_transformer.training import Objective, adam, train_step
 from annotated_transformer.transformer import Transformer
 from annotated_transformer.translator import Translator
@@ -41,25 +45,90 @@ def random_batch(n, src, tgt):
     return batch
 
 
-def settings():
-    return torch.get_float32_matmul_precision(), set(_cur_sdpa_kernel_backends())
-
-
 def test_settings_hold_inside_only_even_after_an_error():
-    before = settings()
-    with pytest.raises(KeyError), fast_products("cpu"):
-        assert settings() == ("medium", {SDPBackend.MATH})
+    precision, model = torch.get_float32_matmul_precision(), new_model()
+    layer = model.encoder.layers[0].self_attention
+    fields = set(vars(layer))
+    with pytest.raises(KeyError), fast_path(model):
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert layer.attend is attention_by_products
         raise KeyError
-    assert settings() == before
+    assert torch.get_float32_matmul_precision() == precision
+    assert layer.attend is fused_attention
+    assert set(vars(layer)) == fields
     with fast_products("cuda"):
         assert torch.get_float32_matmul_precision() == "high"
-    assert settings() == before
+    assert torch.get_float32_matmul_precision() == precision
+
+
+def test_maps_are_recorded_on_the_fast_path_and_it_goes_on_after_them():
+    model, batch = new_model().eval(), random_batch(3, 7, 5)
+    with fast_path(model):
+        with record_attention(model) as maps:
+            model(batch.src, batch.tgt)
+        assert model.encoder.layers[0].self_attention.attend is attention_by_products
+    assert len(maps) == 6
+
+
+def random_heads(query, key, dtype=torch.float64):
+    shapes = [(2, 3, query, 5), (2, 3, key, 5), (2, 3, key, 11)]
+    return [torch.randn(s, dtype=dtype, requires_grad=True) for s in shapes]
+
+
+@pytest.mark.parametrize("mask", [None, *((2, 1, 1, 13), (1, 1, 7, 13), (13,))])
+@pytest.mark.parametrize("queries", [7, 9])  # few enough for small products, and not
+def test_attention_by_products_is_attention(mask, queries):
+    if mask is not None:
+        shape = tuple(queries if n == 7 else n for n in mask)
+        mask = torch.rand(shape) > 0.4
+        mask.view(-1, 13)[-1] = False  # somebody may look nowhere
+    heads = random_heads(queries, 13)
+    right, ours = attention(*heads, mask)[0], attention_by_products(*heads, mask)
+    assert_close(ours, right)
+    upstream = torch.randn_like(right)
+    assert_close(
+        torch.autograd.grad(ours, heads, upstream),
+        torch.autograd.grad(right, heads, upstream),
+    )
+
+
+def test_attention_by_products_drops_weights_and_scales_up_the_rest():
+    query, key = torch.zeros(1_000, 2), torch.zeros(5, 2)  # each weight is 1/5
+    shown = attention_by_products(query, key, torch.eye(5), dropout=0.75)
+    assert_close(shown.unique(), torch.tensor([0.0, 0.8]))
+    assert shown.count_nonzero() / shown.numel() == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+def test_small_products_go_where_they_are_faster(monkeypatch, precision):
+    monkeypatch.setattr(devices, "small_precision", lambda: precision)
+    seen = []
+    softmax = torch.Tensor.softmax
+    monkeypatch.setattr(
+        torch.Tensor,
+        "softmax",
+        lambda x, axis: (
+            seen.append(torch.get_float32_matmul_precision()) or softmax(x, axis)
+        ),
+    )
+    with fast_products("cpu"):
+        for queries in (1, 9):
+            attention_by_products(*random_heads(queries, 13, torch.float32))
+    attention_by_products(*random_heads(1, 13))
+    assert seen == [precision, "medium", "highest"]
+
+
+def test_the_measurement_names_a_way_and_is_made_once():
+    assert devices.small_precision() in ("highest", "medium")
+    hits = devices.small_precision.cache_info().hits
+    devices.small_precision()
+    assert devices.small_precision.cache_info().hits == hits + 1
 
 
 def test_the_model_says_the_same_on_the_fast_path():
     model, batch = new_model().eval(), random_batch(3, 7, 5)
     plain = model(batch.src, batch.tgt)
-    with fast_products("cpu"):
+    with fast_path(model):
         fast = model(batch.src, batch.tgt)
     # bfloat16 units, where there are any, round to about three digits.
     assert_close(fast, plain, atol=0.05, rtol=0.05)

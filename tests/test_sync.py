@@ -15,8 +15,8 @@ from tools import sync
 ROOT = Path(__file__).parents[1]
 # The model and what trains it: the course shows all of it.
 SHOWN_WHOLE = [
-    *("attention", "batches", "config", "decoding", "layers"),
-    *("loss", "masks", "schedule", "transformer"),
+    *("attention", "batches", "cache", "config", "decoding", "layers"),
+    *("loss", "masks", "recording", "schedule", "training", "transformer"),
 ]
 ADDRESS = "https://github.com/someone/course"
 
