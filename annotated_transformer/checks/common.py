@@ -1,26 +1,45 @@
-"""What all checks share: how they ask, compare, and say what is wrong."""
+"""The one idiom of all checks: ask, need, compare, verdict.
 
+A check asks the answer (`Answer`), says what it needs, compares with what is right and
+with what is known to be wrong, and returns a verdict: one line. What every check does
+by itself happens here, once: arguments are copied, time is limited, and an answer that
+changes what it was given, cuts the gradient or leaves a switch turned is named.
+"""
+
+import inspect
 import math
+import numbers
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from copy import deepcopy
+from functools import wraps
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from annotated_transformer.errors import InputError
 
 Function = Callable[..., Any]
 SECONDS: float = 10  # for one part of a check; a right answer takes far less than one
+NOT_DONE = "not done yet"
 
 
 class Mistake(Exception):
     """What a check found. Its message is what the learner reads."""
+
+
+class Failed(Mistake):
+    """The answer raised an error, though not on the first question."""
+
+    def __init__(self, message: str, error: Exception):
+        super().__init__(message)
+        self.error = error
 
 
 class TimeUp(BaseException):
@@ -32,6 +51,411 @@ class NotCorrect(AssertionError):
 
     def _render_traceback_(self) -> list[str]:
         return [f"Not yet: {self}"]
+
+
+# Ask
+
+
+class Answer:
+    """What a learner wrote. To call it is to ask it, politely and with open eyes.
+
+    It gets copies of the arguments. Whoever changes them, returns nothing, or leaves
+    PyTorch in another state is told so by a Mistake. The first error that it raises
+    comes through, since its traceback says more than we can.
+    """
+
+    def __init__(self, function: Function):
+        self.function, self.asked = function, False
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """What the answer is for copies of the arguments."""
+        given = [copy_of(argument) for argument in arguments]
+        before = [state_of(argument) for argument in given]
+        answer = self.let(*given, **{k: copy_of(v) for k, v in options.items()})
+        if answer is None or answer is ...:
+            raise Mistake(
+                f"it returns None for {described(arguments)}" * self.asked or NOT_DONE
+            )
+        self.asked = True
+        for i, (argument, old) in enumerate(zip(given, before, strict=True)):
+            self.need_unchanged(i, arguments[i], argument, old)
+        return answer
+
+    def let(self, *arguments: Any, **options: Any) -> Any:
+        """Call it on the things themselves, which it is meant to change."""
+        random = any(
+            isinstance(x, torch.Generator) for x in [*arguments, *options.values()]
+        )
+        try:
+            with switches_stay(random):
+                return self.function(*arguments, **options)
+        except NotImplementedError as error:
+            if str(error):  # PyTorch's own, say of `&` with floats: that is no stub
+                raise
+            raise Mistake(NOT_DONE) from None
+        except Mistake:
+            raise
+        except Exception as error:
+            if not self.asked:
+                raise
+            what = f"{type(error).__name__}: {str(error)[:80]}"
+            where = described(arguments)
+            raise Failed(
+                f"right so far, but for {where} it raises {what}", error
+            ) from None
+
+    def name(self, i: int) -> str:
+        """The name of its argument i, where it has one."""
+        try:
+            return list(inspect.signature(self.function).parameters)[i]
+        except (IndexError, TypeError, ValueError):
+            return f"argument {i + 1}"
+
+    def need_unchanged(self, i: int, original: Any, argument: Any, old: Any) -> None:
+        """Raise a Mistake if the call changed this argument."""
+        name, new = self.name(i), state_of(argument)
+        if not alike(argument, original):
+            raise Mistake(
+                f"your function changes {name}, which is the caller's: compute a new "
+                "one, don't write into it"
+            )
+        for key, value in new.items():
+            if not alike(value, old.get(key)):
+                raise Mistake(f"your function changes {key} of {name}: {RESTORE[key]}")
+
+
+RESTORE = {
+    "train() or eval()": "put it back as it was",
+    "requires_grad": "leave it as it was",
+    ".grad": "use torch.autograd.grad, which fills nothing",
+    "hooks": "a hook is left behind: remove it, even if the pass fails",
+}
+
+
+def copy_of(value: Any) -> Any:
+    """A copy that shares nothing; the thing itself where there is none to be had."""
+    if isinstance(value, Tensor) and not value.is_leaf:
+        return value.detach().clone().requires_grad_()
+    try:
+        return deepcopy(value)
+    except (TypeError, RuntimeError, AttributeError):  # a generator or a file
+        return value
+
+
+def state_of(value: Any) -> dict[str, Any]:
+    """What should be as before after a call, beside the numbers."""
+    if isinstance(value, Tensor):
+        return {"requires_grad": value.requires_grad}
+    if not isinstance(value, nn.Module):
+        return {}
+    parameters, modules = list(value.parameters()), list(value.modules())
+    return {
+        "train() or eval()": [m.training for m in modules],
+        "requires_grad": [p.requires_grad for p in parameters],
+        ".grad": [None if p.grad is None else p.grad.clone() for p in parameters],
+        "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules],
+    }
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Whether nothing has changed; things that cannot be compared count as alike."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if is_float(a) and is_float(b):
+            a, b = a.nan_to_num(), b.nan_to_num()
+        return a.shape == b.shape and torch.equal(a, b)
+    if isinstance(a, nn.Module) and isinstance(b, nn.Module):
+        return alike(dict(a.state_dict()), dict(b.state_dict()))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return list(a) == list(b) and all(alike(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(alike, a, b))
+    plain = (str, bytes, bool, int, float, set, type(None))
+    return a == b or a != a if isinstance(a, plain) else True
+
+
+def described(arguments: Sequence[Any]) -> str:
+    """The arguments in a few words, for a message."""
+    words = []
+    for value in arguments:
+        if isinstance(value, Tensor):
+            words.append(
+                f"shape {tuple(value.shape)}" if value.dim() else f"{value:.3g}"
+            )
+        elif isinstance(value, str | int | float | list | tuple | dict):
+            text = repr(value)
+            words.append(text if len(text) < 60 else text[:57] + "...")
+    return ", ".join(words) or "another case"
+
+
+@contextmanager
+def switches_stay(generator: bool) -> Iterator[None]:
+    """Raise a Mistake if the block turns one of PyTorch's global switches."""
+    gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    random = torch.get_rng_state()
+    yield
+    turned, other = torch.is_grad_enabled() != gradients, torch.get_default_dtype()
+    torch.set_grad_enabled(gradients)
+    torch.set_default_dtype(dtype)
+    if turned:
+        raise Mistake(
+            "gradients are switched off for good: use a with block, torch.no_grad()"
+        )
+    if other != dtype:
+        raise Mistake(f"the default type is {other} for good: leave it {dtype}")
+    if generator and not torch.equal(torch.get_rng_state(), random):
+        torch.set_rng_state(random)
+        raise Mistake("it draws from the global random state: pass your generator on")
+
+
+# Need
+
+
+def need(ok: Any, message: str) -> None:
+    """Raise a Mistake with this message unless ok."""
+    if not ok:
+        raise Mistake(message)
+
+
+@contextmanager
+def errors_mean(message: str, *errors: type[Exception]) -> Iterator[None]:
+    """Say what an error of the answer means; `{error}` is what Python says."""
+    errors = errors or (RuntimeError, IndexError)
+    try:
+        yield
+    except Failed as failed:
+        if not isinstance(failed.error, errors):
+            raise
+        raise Mistake(message.format(error=failed.error)) from None
+    except errors as error:
+        raise Mistake(message.format(error=error)) from None
+
+
+def need_tensor(
+    answer: Any, shape: tuple[int, ...], dtype: torch.dtype | None = None
+) -> Tensor:
+    """The answer, once it is a tensor of this shape."""
+    if isinstance(answer, tuple) and answer and isinstance(answer[0], Tensor):
+        raise Mistake("return one tensor: the output only, not the weights")
+    need(isinstance(answer, Tensor), f"return a tensor, not a {type(answer).__name__}")
+    found = tuple(answer.shape)
+    need(found == tuple(shape), f"the shape should be {tuple(shape)}, not {found}")
+    need(
+        dtype is None or answer.dtype == dtype,
+        f"the type should be {dtype}, not {answer.dtype}",
+    )
+    return answer
+
+
+def need_number(answer: Any) -> float:
+    """The answer as a float, once it is one number of any kind."""
+    if (
+        isinstance(answer, Tensor | np.ndarray | np.generic)
+        and math.prod(answer.shape) == 1
+    ):
+        return float(answer.item())
+    need(
+        isinstance(answer, numbers.Real),
+        f"return one number, not a {type(answer).__name__}",
+    )
+    return float(answer)
+
+
+def need_truth(answer: Any) -> bool:
+    """The answer as True or False, once it is one of them, of any kind."""
+    if (
+        isinstance(answer, Tensor | np.ndarray | np.generic)
+        and math.prod(answer.shape) == 1
+    ):
+        answer = answer.item()
+    need(isinstance(answer, bool), f"return True or False, not {type(answer).__name__}")
+    return answer
+
+
+def need_gradient(answer: Answer, reference: Function, *arguments: Any) -> None:
+    """Send a gradient through the answer, as training would; it must be the right one.
+
+    `reference` is a right function of the same arguments.
+    """
+    tensors = [i for i, x in enumerate(arguments) if is_float(x)]
+
+    def slopes(function: Function) -> Sequence[Tensor | None] | None:
+        inputs = [copy_of(x) for x in arguments]
+        for i in tensors:
+            inputs[i] = inputs[i].detach().requires_grad_()
+        with torch.enable_grad():
+            output = function(*inputs)
+        if not isinstance(output, Tensor) or not output.requires_grad:
+            return None
+        upstream = torch.randn(output.shape, generator=seeded(1)).to(output)
+        wanted = [inputs[i] for i in tensors]
+        return torch.autograd.grad(output, wanted, upstream, allow_unused=True)
+
+    found, right = slopes(answer.let), slopes(reference)
+    need(found is not None, f"the numbers are right, but no gradient {CUT}")
+    for i, ours, theirs in zip(tensors, found or (), right or (), strict=True):
+        if theirs is None or not theirs.any():
+            continue
+        need(
+            ours is not None,
+            f"the numbers are right, but no gradient for {answer.name(i)} {CUT}",
+        )
+        if ours is not None and not same(ours, theirs, 1e-3):
+            raise Mistake(
+                f"the numbers are right, but the gradient of {answer.name(i)} is not: "
+                "is a part of the way cut off by detach, .data or no_grad?"
+            )
+
+
+CUT = "comes through: is there a detach, .data, .item(), numpy or no_grad?"
+
+
+# Compare
+
+
+def same(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
+    """Equal up to rounding, and of one shape; numbers, tensors, lists, dicts."""
+    a, b = plain(a), plain(b)
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if a.shape != b.shape:
+            return False
+        return torch.allclose(a.double(), b.double(), rtol=tolerance, atol=tolerance)
+    if isinstance(a, float) or isinstance(b, float):
+        try:
+            return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
+        except TypeError:
+            return False
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(
+            same(x, y, tolerance) for x, y in zip(a, b, strict=True)
+        )
+    return type(a) is not Tensor and type(b) is not Tensor and bool(a == b)
+
+
+def close(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
+    """Equal up to rounding by a finer measure, and of one shape."""
+    return same(a, b, tolerance)
+
+
+def plain(value: Any) -> Any:
+    """A single number as Python's own, an array as a tensor, all else as it is."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return torch.as_tensor(value)
+    if isinstance(value, np.generic | np.ndarray) or (
+        isinstance(value, Tensor) and value.dim() == 0
+    ):
+        return value.item()
+    return value
+
+
+def is_float(value: Any) -> bool:
+    """A tensor of numbers that could have a gradient."""
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+Mistakes = Iterable[tuple[Any, str]]
+
+
+def compare(
+    answer: Any,
+    right: Any,
+    mistakes: Mistakes = (),
+    hint: str = "",
+    tolerance: float = 1e-4,
+) -> None:
+    """Name the mistake whose wrong result the answer is, if it is not right.
+
+    Else show the first number that differs, with its place, and the hint.
+    """
+    if same(answer, right, tolerance):
+        return
+    for wrong, message in mistakes:
+        if same(answer, wrong, tolerance):
+            raise Mistake(message)
+    answer, right = plain(answer), plain(right)
+    if is_float(answer) and not answer.isfinite().all() and right.isfinite().all():
+        raise Mistake("some numbers are NaN or infinite: what was divided, or logged?")
+    raise Mistake(difference(answer, right, tolerance) + (f": {hint}" if hint else ""))
+
+
+def difference(answer: Any, right: Any, tolerance: float = 1e-4) -> str:
+    """Where the two differ first, and both values, told apart."""
+    if isinstance(right, Tensor) and isinstance(answer, Tensor):
+        if answer.shape != right.shape:
+            return (
+                f"the shape should be {tuple(right.shape)}, not {tuple(answer.shape)}"
+            )
+        off = (answer.double() - right.double()).abs() > tolerance * (
+            1 + right.double().abs()
+        )
+        off |= answer.isnan() != right.isnan()
+        index = tuple((off if off.any() else answer != right).nonzero()[0].tolist())
+        place = (
+            "row {}, column {}".format(*index) if len(index) == 2 else f"{list(index)}"
+        )
+        return f"{place} {should_be(right[index].item(), answer[index].item())}"
+    if isinstance(right, list | tuple) and isinstance(answer, list | tuple):
+        if len(answer) != len(right):
+            return f"{len(right)} are wanted, not {len(answer)}: {should_be(right, answer)}"
+        i = next(
+            i for i in range(len(right)) if not same(answer[i], right[i], tolerance)
+        )
+        return f"number {i}, counted from 0, {should_be(right[i], answer[i])}"
+    return f"it {should_be(right, answer)}"
+
+
+def should_be(right: Any, answer: Any) -> str:
+    """'should be 0.123, not 0.124', with as many digits as it takes."""
+    if isinstance(right, float) and isinstance(answer, numbers.Real):
+        for digits in range(4, 17):
+            a, b = f"{right:.{digits}g}", f"{float(answer):.{digits}g}"
+            if a != b:
+                return f"should be {a}, not {b}"
+    return f"should be {right!r}, not {answer!r}"
+
+
+# Verdict
+
+
+def verdict(
+    answer: Any, part: str = "", seed: int = 0, **parts: Callable[[Answer, int], None]
+) -> str:
+    """ "correct", or the first mistake of one part, or of all in their order."""
+    if part and part not in parts:
+        raise InputError(f"there is no part {part!r}: choose from {', '.join(parts)}")
+    if answer is None or answer is ...:
+        return NOT_DONE
+    for check in [parts[part]] if part else parts.values():
+        try:
+            # A warning on stderr is no mistake, but nbgrader would take it for one.
+            with (
+                time_limit(SECONDS),
+                redirect_stderr(sys.stdout),
+                warnings.catch_warnings(),
+                torch.enable_grad(),
+            ):
+                warnings.simplefilter("ignore")
+                check(Answer(answer), seed)
+        except Mistake as mistake:
+            return str(mistake)
+        except TimeUp:
+            return f"no answer after {SECONDS} seconds: does your loop end?"
+    return "correct"
+
+
+def exercise(check: Callable[..., None]) -> Callable[..., str]:
+    """Make a check that raises Mistakes into one that returns a verdict.
+
+    Functions among its arguments become Answers; one that is None is not done yet.
+    """
+
+    @wraps(check)
+    def checked(function: Any, *others: Any) -> str:
+        if any(other is None for other in others):
+            return NOT_DONE
+        more = [Answer(other) if callable(other) else other for other in others]
+        return verdict(function, whole=lambda answer, _: check(answer, *more))
+
+    return checked
 
 
 @contextmanager
@@ -54,39 +478,6 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def verdict(
-    answer: Any, part: str, seed: int, **parts: Callable[[Any, int], None]
-) -> str:
-    """ "correct", or the first mistake of one part, or of all in their order.
-
-    An error that the answer raises comes through: its traceback says more than we can.
-    """
-    if part and part not in parts:
-        raise InputError(f"there is no part {part!r}: choose from {', '.join(parts)}")
-    if answer is None:
-        return "not done yet"
-    for check in [parts[part]] if part else parts.values():
-        try:
-            # A warning on stderr is no mistake, but nbgrader would take it for one.
-            with (
-                time_limit(SECONDS),
-                redirect_stderr(sys.stdout),
-                warnings.catch_warnings(),
-                torch.enable_grad(),
-            ):
-                warnings.simplefilter("ignore")
-                check(answer, seed)
-        except Mistake as mistake:
-            return str(mistake)
-        except NotImplementedError as error:
-            if str(error):  # PyTorch's own, say of `&` with floats: that is no stub
-                raise
-            return "not done yet"
-        except TimeUp:
-            return f"no answer after {SECONDS} seconds: does your loop end?"
-    return "correct"
-
-
 def grade(found: str, *, fresh: bool = False) -> None:
     """Print "correct", or raise what was found: so a graded cell gives its points.
 
@@ -101,87 +492,17 @@ def grade(found: str, *, fresh: bool = False) -> None:
         print("correct")
 
 
-def ask(function: Function, *arguments: Any) -> Any:
-    """What the function answers to copies of the arguments. None is no answer."""
-    answer = function(*deepcopy(arguments))
-    if answer is None or answer is ...:
-        raise Mistake("not done yet")
-    return answer
-
-
-def need(ok: Any, message: str) -> None:
-    """Raise a Mistake with this message unless ok."""
-    if not ok:
-        raise Mistake(message)
-
-
-def need_tensor(
-    answer: Any, shape: tuple[int, ...], dtype: torch.dtype | None = None
-) -> Tensor:
-    """The answer, once it is a tensor of this shape."""
-    need(
-        not isinstance(answer, tuple),
-        "return one tensor: the output only, not the weights",
-    )
-    need(isinstance(answer, Tensor), f"return a tensor, not a {type(answer).__name__}")
-    need(
-        answer.shape == shape,
-        f"the shape should be {shape}, not {tuple(answer.shape)}",
-    )
-    need(
-        dtype is None or answer.dtype == dtype,
-        f"the type should be {dtype}, not {answer.dtype}",
-    )
-    return answer
-
-
-def need_number(answer: Any) -> float:
-    """The answer as a float, once it is one number."""
-    single = isinstance(answer, Tensor) and answer.numel() == 1
-    need(
-        single or isinstance(answer, int | float),
-        f"return one number, not a {type(answer).__name__}",
-    )
-    return float(answer)
-
-
-def same(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
-    """Equal up to rounding, and of one shape; numbers, tensors, lists, dicts."""
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        if a.shape != b.shape:
-            return False
-        return torch.allclose(a.double(), b.double(), rtol=tolerance, atol=tolerance)
-    if isinstance(a, float) or isinstance(b, float):
-        return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
-    return bool(a == b)
-
-
-def close(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
-    """Equal up to rounding, and of one shape."""
-    return a.shape == b.shape and torch.allclose(a.double(), b.double(), atol=tolerance)
-
-
-def compare(
-    answer: Any,
-    right: Any,
-    mistakes: Iterable[tuple[Any, str]],
-    otherwise: str,
-    tolerance: float = 1e-4,
-) -> None:
-    """Name the mistake whose wrong result the answer is, if it is not right."""
-    if same(answer, right, tolerance):
-        return
-    for wrong, message in mistakes:
-        if same(answer, wrong, tolerance):
-            raise Mistake(message)
-    if isinstance(answer, Tensor) and not answer.isfinite().all():
-        raise Mistake("some numbers are NaN or infinite: what was divided, or logged?")
-    raise Mistake(otherwise)
+# Cases
 
 
 def seeded(seed: int) -> torch.Generator:
     """A generator of random numbers of its own."""
     return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Normal numbers, the same ones each time."""
+    return torch.randn(shape, generator=seeded(seed))
 
 
 def sizes(seed: int, *first: int) -> list[int]:
@@ -191,3 +512,8 @@ def sizes(seed: int, *first: int) -> list[int]:
     primes = (2, 3, 5, 7, 11, 13)
     order = torch.randperm(len(primes), generator=seeded(seed))
     return [primes[i] for i in order.tolist()][: len(first)]
+
+
+def ask(function: Function, *arguments: Any) -> Any:
+    """What the function answers to copies of the arguments."""
+    return (function if isinstance(function, Answer) else Answer(function))(*arguments)

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from annotated_transformer.attention import attention
 from annotated_transformer.checks.common import Function
 from annotated_transformer.masks import causal_mask, padding_mask
-from annotated_transformer.tokenizers import EOS, PAD
+from annotated_transformer.special import EOS, PAD
+
+__all__ = ["check_detector", "check_from_torch", "check_offset", "check_packed"]
 
 
 def check_from_torch(function: Function) -> str:

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from annotated_transformer.checks.common import Function, seeded
-from annotated_transformer.tokenizers import PAD
+from annotated_transformer.special import PAD
+
+__all__ = ["check_dropout", "check_perplexity", "check_unigram"]
 
 
 def check_dropout(function: Function, p: Any = 0.2) -> str:

@@ -10,6 +10,8 @@ from annotated_transformer.attention import attention
 from annotated_transformer.checks.common import Function, seeded
 from annotated_transformer.checks.common import close as same
 
+__all__ = ["check_einsum", "check_grouped", "check_job", "check_split_test"]
+
 
 def right_split(x: Any, heads: Any) -> Any:
     """The heads of x, in order."""

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from annotated_transformer.batches import EncodedPair, collate
 from annotated_transformer.checks.common import Function, seeded
 from annotated_transformer.config import TINY
-from annotated_transformer.tokenizers import BOS, EOS, PAD
+from annotated_transformer.special import BOS, EOS, PAD
 from annotated_transformer.training import Objective
 from annotated_transformer.transformer import Transformer
+
+__all__ = ["check_accumulate", "check_patience", "check_shift"]
 
 
 def stop_by_hand(losses: Any, patience: Any) -> Any:

@@ -10,6 +10,8 @@ from annotated_transformer.checks.common import Function, close, seeded
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.transformer import Transformer
 
+__all__ = ["check_gates", "check_rollout", "check_share"]
+
 
 def check_share(function: Function) -> str:
     """`my_share(weights, real, step)`: each head's mean weight at an offset."""

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from annotated_transformer.decoding import beam_search
 from annotated_transformer.recording import record_attention
-from annotated_transformer.tokenizers import BOS, EOS
+from annotated_transformer.special import BOS, EOS
 from annotated_transformer.translator import Translator
+
+__all__ = ["check_guess", "check_senses", "check_swap"]
 
 CASES = {
     "take": "Ein Mann sitzt auf dem Boden, um ein Foto zu machen.",

@@ -6,6 +6,8 @@ from typing import Any
 from annotated_transformer.checks.common import Function
 from annotated_transformer.errors import InputError
 
+__all__ = ["check_batches", "check_split", "check_wilson"]
+
 Sentences = list[tuple[str, set[str]]]
 
 

@@ -8,6 +8,8 @@ from torch import nn
 
 from annotated_transformer.checks.common import Function, seeded
 
+__all__ = ["check_adam", "check_loop", "check_warmup"]
+
 
 def check_warmup(function: Function) -> str:
     """`my_warmup(peak, d_model)`: the warmup that gives Eq. 3 this peak."""

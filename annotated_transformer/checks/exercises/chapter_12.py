@@ -7,8 +7,16 @@ import torch
 from annotated_transformer.batches import Batch
 from annotated_transformer.checks.common import Function, seeded
 from annotated_transformer.copy_task import copy_batch
-from annotated_transformer.tokenizers import BOS, EOS, SPECIALS
+from annotated_transformer.special import BOS, EOS, SPECIALS
 from annotated_transformer.transformer import Transformer
+
+__all__ = [
+    "check_batch",
+    "check_reverse",
+    "check_sort",
+    "check_task",
+    "check_unordered",
+]
 
 NAMES = [*SPECIALS, *"abcdefghij"]
 

@@ -9,6 +9,8 @@ from annotated_transformer.checks.common import Function, seeded
 from annotated_transformer.checks.common import close as same
 from annotated_transformer.layers import sinusoids
 
+__all__ = ["check_halves", "check_move", "check_places"]
+
 
 def paces(d_model: Any) -> Any:
     """How far each pair of columns turns from place to place."""

@@ -12,8 +12,10 @@ from annotated_transformer.checks.common import close as same
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.layers import FeedForward, PostNorm, PreNorm
 from annotated_transformer.masks import causal_mask, padding_mask
-from annotated_transformer.tokenizers import PAD
+from annotated_transformer.special import PAD
 from annotated_transformer.transformer import DecoderLayer, Transformer, parameter_count
+
+__all__ = ["check_count", "check_decoder", "check_language_model"]
 
 WORDS = 17
 PLAY = TransformerConfig(vocab_size=WORDS, d_model=16, d_ff=32, n_heads=2, n_layers=3)

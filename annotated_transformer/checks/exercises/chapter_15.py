@@ -8,7 +8,9 @@ import torch
 from annotated_transformer.attention import attention
 from annotated_transformer.checks.common import Function, seeded
 from annotated_transformer.masks import causal_mask
-from annotated_transformer.tokenizers import EOS
+from annotated_transformer.special import EOS
+
+__all__ = ["check_step", "check_table", "check_vote"]
 
 TABLE = {  # beginning: probabilities of a, b and the end
     "": (0.50, 0.40, 0.10),

@@ -11,6 +11,8 @@ from annotated_transformer.checks.common import Function
 from annotated_transformer.checks.common import close as same
 from annotated_transformer.layers import Embeddings
 
+__all__ = ["check_feed_forward", "check_gated", "check_gradient", "check_tie"]
+
 
 def normal(*shape: Any, seed: Any = 0) -> Any:
     """Normal numbers, the same ones each time."""

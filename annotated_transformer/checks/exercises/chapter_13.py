@@ -5,9 +5,11 @@ from itertools import chain, pairwise
 from typing import Any
 
 from annotated_transformer.checks.common import Function
-from annotated_transformer.checks.translation import bpe_merges, join
+from annotated_transformer.checks.problems.bpe import bpe_merges, join
 from annotated_transformer.grammar import grammar_corpus
-from annotated_transformer.tokenizers import EOS, PAD, UNK
+from annotated_transformer.special import EOS, PAD, UNK
+
+__all__ = ["check_bytes", "check_pairs", "check_shorten", "check_unknown"]
 
 
 def check_unknown(function: Function) -> str:

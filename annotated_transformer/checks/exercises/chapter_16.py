@@ -12,7 +12,9 @@ from torch import Tensor
 
 from annotated_transformer.checks.common import Function, seeded
 from annotated_transformer.corpora import sample_captions
-from annotated_transformer.tokenizers import EOS, PAD
+from annotated_transformer.special import EOS, PAD
+
+__all__ = ["check_corpus_bleu", "check_f1", "check_paired"]
 
 Corpus = list[list[str]]
 

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from annotated_transformer.checks.common import Function, seeded
 from annotated_transformer.checks.common import close as same
 
+__all__ = ["check_block", "check_norm_backward", "check_rms_norm"]
+
 
 def check_rms_norm(function: Function) -> str:
     """`my_rms_norm(x, gain)`: divided by the root of the mean square."""

@@ -1,0 +1,1 @@
+"""What is wrong with an answer to an exercise, a module a chapter."""

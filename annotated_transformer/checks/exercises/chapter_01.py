@@ -1,0 +1,136 @@
+"""Checks of chapter 01, Why attention: one for each exercise."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.autograd.functional import jacobian
+
+from annotated_transformer.attention import fused_attention
+from annotated_transformer.checks.common import (
+    Answer,
+    Mistake,
+    compare,
+    exercise,
+    need,
+    need_number,
+    need_tensor,
+    seeded,
+)
+
+__all__ = ["check_equal", "check_hub", "check_layers"]
+
+
+def influence(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """How much output i hears of input j, as a matrix of norms."""
+    return jacobian(layer, x).norm(dim=(1, 3))  # (n, d, n, d) to (n, n)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    """Normal numbers in double precision: some signals get very small."""
+    return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
+
+
+def near(n: int, r: int) -> Tensor:
+    """Who is within a window of r words around each of n words."""
+    place = torch.arange(n)
+    return (place[:, None] - place).abs() <= r // 2  # True = may look
+
+
+@exercise
+def check_layers(function: Answer) -> None:
+    """`my_layers(n, k)`: dilated layers until the last of n words hears the first."""
+    cases = [(n, k) for n in range(2, 200) for k in (2, 3, 5)]
+    answers = [need_number(function(n, k)) for n, k in cases]
+    need(all(a == int(a) for a in answers), "round up: there is no half a layer")
+    right = [next(layers for layers in range(9) if k**layers >= n) for n, k in cases]
+
+    def every(formula: Callable[[int, int], float]) -> list[float]:
+        return [formula(n, k) for n, k in cases]
+
+    floor = every(lambda n, k: math.floor(math.log(n, k) + 1e-9))
+    by_two = every(lambda n, k: math.ceil(math.log2(n)))
+    both_ways = every(lambda n, k: math.ceil(math.log(2 * n - 1, k) - 1e-9))
+    plain = every(lambda n, k: math.ceil((n - 1) / (k - 1)))
+    power = "one too many when n is a power of k: 9 words, k = 3, need 2 layers"
+    for wrong, message in (
+        ([n + 1 for n in right], "one too many: 9 words and k = 3 need 2 layers"),
+        (plain, "that is the plain stack: here each layer looks k times as far"),
+        (floor, "rounded down: 10 words and k = 3 need 3 layers, not 2"),
+        ([n + 1 for n in floor], power),
+        (by_two, "is the base of the logarithm k?"),
+        (both_ways, "that is for layers that look both ways: these look back only"),
+    ):
+        need(answers != wrong, message)
+    off = [i for i in range(len(cases)) if answers[i] != right[i]]
+    rounded = "wrong for 125 words, k = 5: log(125, 5) is a bit more than 3 to Python"
+    need(not off or any(cases[i] != (125, 5) for i in off), rounded)
+    for i in off:
+        n, k = cases[i]
+        raise Mistake(f"{n} words, k = {k}: {right[i]} layers, not {answers[i]:g}")
+    alone = "n = 1: one word has heard itself before the first layer, so 0"
+    need(function(1, 3) == 0, alone)
+    huge = "right up to 199 words, but not for 3**40 and 3**40 + 1: avoid logarithms"
+    need((function(3**40, 3), function(3**40 + 1, 3)) == (40, 41), huge)
+
+
+@exercise
+def check_equal(function: Answer) -> None:
+    """`my_equal(c, d)`: the length n at which attention costs as much."""
+    cases = [(c, d) for c in (6, 8, 9, 15) for d in (16, 64, 512)]
+    answers = [need_number(function(c, d)) for c, d in cases]
+    formulas: list[tuple[Callable[[int, int], float], str]] = [
+        (lambda c, d: d, "n = d compares Table 1's terms: put in the constants"),
+        (lambda c, d: c * d / 2, "the four projections are missing"),
+        (lambda c, d: c * d, "projections and the 2 of 2 n² d are missing"),
+        (lambda c, d: (c - 4) * d, "scores and mix: there are two products of n² d"),
+        (lambda c, d: (c - 3) * d / 2, "three projections? The output has one, too"),
+        (lambda c, d: (c - 4) / 2, "the width d is lost: was the division by n d?"),
+        (lambda c, d: 2 * d / (c - 4), "upside down: a costlier rival crosses later"),
+        (lambda c, d: (4 - c) * d / 2, "a sign is wrong: the GRU crosses at n = d"),
+    ]
+    mistakes = [([f(c, d) for c, d in cases], message) for f, message in formulas]
+    example = f"c = 6, d = 16 should give 16, not {answers[0]:g}"
+    right = [(c - 4) * d / 2 for c, d in cases]
+    compare(answers, right, mistakes, example, 1e-9)
+    cheap = "c = 2: attention costs more at every length, so 0, and no negative length"
+    need(need_number(function(2, 64)) >= 0, cheap)
+    for c in (2, 4):
+        compare(need_number(function(c, 64)), 0.0, hint=f"c = {c}")
+
+
+@exercise
+def check_hub(function: Answer) -> None:
+    """`my_mask(n)`: a sparse mask that connects all words in two layers."""
+    for n in (40, 7, 101):
+        _hub(function, n)
+
+
+def _hub(function: Answer, n: int) -> None:
+    mask = need_tensor(function(n), (n, n), torch.bool)
+    window = near(n, 3)
+    full = f"that is full attention: {n * n} looks, and {5 * n} are allowed"
+    need(not mask.all(), full)
+    need((mask & window).any(), "upside down? True means: may look")
+    causal = torch.equal(mask, mask.tril())
+    need(not causal, "that looks back only: nobody can hear a later word")
+    need(mask.diagonal().all(), "a word hears itself, too: the diagonal is missing")
+    need(mask[window].all(), "the windows of three are not in it")
+    alone = "windows alone: only words up to two positions apart are connected"
+    need(not torch.equal(mask, window), alone)
+
+    def two_layers(x: Tensor) -> Tensor:
+        x = fused_attention(x, x, x, mask)
+        return fused_attention(x, x, x, mask)
+
+    heard = influence(two_layers, random(n, 4)) > 0
+    if not heard.all():
+        hears_all, heard_by_all = mask.all(1).any(), mask.all(0).any()
+        deaf = "all hear the hub, but the hub hears only its neighbors"
+        need(hears_all or not heard_by_all, deaf)
+        need(heard_by_all or not hears_all, "the hub hears all, but nobody hears it")
+        i, j = (~heard).nonzero()[0].tolist()
+        raise Mistake(f"output {i} does not hear word {j} within two layers")
+    looks = int(mask.sum())
+    need(looks <= 5 * n, f"connected, but with {looks} looks: {5 * n} are enough")

@@ -1,0 +1,127 @@
+"""The loss of a validation, problem 2.4."""
+
+from typing import Any
+
+import torch
+
+from annotated_transformer.checks.common import (
+    Function,
+    Mistake,
+    compare,
+    need,
+    need_number,
+    seeded,
+    sizes,
+    verdict,
+)
+from annotated_transformer.checks.problems.toys import Piece, ToyNetwork
+
+__all__ = ["check_validation"]
+
+
+def check_validation(function: Function, part: str = "", *, seed: int = 0) -> str:
+    """`validation_loss(model, batches)`: the loss per label over all batches.
+
+    Parts: "mode" (`eval`, and back), "average", "graph" (nothing kept for backward).
+    """
+    return verdict(
+        function, part, seed, mode=_mode, average=_average_loss, graph=_graph
+    )
+
+
+def _validated(
+    function: Function, seed: int, training: bool = True
+) -> tuple[Any, ToyNetwork, list[Piece]]:
+    g = seeded(seed + 5)
+    counts = (2, 9, 4) if seed == 0 else sizes(seed, 2, 9, 4)
+    pieces = [
+        Piece(torch.randn(n, 4, generator=g), 3 * torch.randn(n, generator=g))
+        for n in counts
+    ]
+    model = ToyNetwork(seed).train(training)
+    value = function(model, pieces)
+    if value is None or value is ...:
+        raise Mistake("not done yet")
+    return value, model, pieces
+
+
+def _mode(function: Function, seed: int) -> None:
+    _, model, pieces = _validated(function, seed)
+    need(
+        not any(model.modes),
+        "dropout is at work while you measure: call model.eval() before",
+    )
+    need(
+        len(model.modes) == len(pieces),
+        f"{len(pieces)} batches, but the model ran {len(model.modes)} times",
+    )
+    need(
+        model.training,
+        "the model stays in eval(): the training goes on without dropout. Restore it",
+    )
+    need(
+        model.dropout.training,
+        "the model is back in training, but its dropout is not: model.train(mode) "
+        "reaches the layers inside, setting model.training does not",
+    )
+    _, model, _ = _validated(function, seed, training=False)
+    need(
+        not model.training,
+        "a model that came in eval() leaves in train(): restore what it was",
+    )
+
+
+def _average_loss(function: Function, seed: int) -> None:
+    def in_eval(model: ToyNetwork, batches: list[Piece]) -> Any:
+        # Whether eval() is called is another part's business.
+        model.dropout.p = 0.0
+        return function(model, batches)
+
+    value, model, pieces = _validated(in_eval, seed)
+    model.eval()
+    losses = [model(piece).item() for piece in pieces]
+    counts = [piece.n_tokens for piece in pieces]
+    means = [loss / count for loss, count in zip(losses, counts, strict=True)]
+    right = sum(losses) / sum(counts)
+    number = need_number(value)
+    compare(
+        number,
+        right,
+        (
+            (
+                sum(means) / len(means),
+                "a mean of means: a short batch counts as much as a long one. Add up "
+                "losses and labels, divide at the end",
+            ),
+            (sum(losses), "that is the sum: divide by the number of labels"),
+            (
+                sum(losses) / len(losses),
+                "divided by the number of batches, not of labels",
+            ),
+            (means[-1], "that is the last batch alone"),
+            (losses[-1], "that is the last batch alone"),
+            (means[0], "that is the first batch alone: is the return inside the loop?"),
+            (
+                losses[0] / sum(counts),
+                "the first batch alone: is the return inside the loop?",
+            ),
+        ),
+        f"it should be {right:.4f}, not {number:.4f}",
+    )
+
+
+def _graph(function: Function, seed: int) -> None:
+    value, model, _ = _validated(function, seed)
+    need(
+        not any(model.graphs),
+        "every batch kept its graph for a backward that never comes: "
+        "use torch.no_grad()",
+    )
+    need(
+        isinstance(value, int | float),
+        "return a plain number: .item() frees it from its tensor",
+    )
+    need(model.weight.grad is None, "a validation must not touch the gradients")
+    need(
+        torch.is_grad_enabled(), "gradients are switched off for good: use a with block"
+    )
