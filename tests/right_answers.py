@@ -43,11 +43,11 @@ def decoder_mask(ids):
             if not ks:
                 continue
             e = [
-                math.exp(float(query[b, q] @ key[b, k]) / math.sqrt(d))
+                torch.exp(query[b, q] @ key[b, k] / math.sqrt(d))
                 for k in ks
             ]
             for x, k in zip(e, ks):
-                out[b, q] += x / sum(e) * value[b, k]
+                out[b, q] = out[b, q] + x / sum(e) * value[b, k]
     return out
 """,
     ),

@@ -271,12 +271,14 @@ def need_truth(answer: Any) -> bool:
     return answer
 
 
-def need_gradient(answer: Answer, reference: Function, *arguments: Any) -> None:
+def need_gradient(
+    answer: Answer, reference: Function, *arguments: Any, first: int = 99
+) -> None:
     """Send a gradient through the answer, as training would; it must be the right one.
 
-    `reference` is a right function of the same arguments.
+    `reference` is a right function of the same arguments; of them the `first` count.
     """
-    tensors = [i for i, x in enumerate(arguments) if is_float(x)]
+    tensors = [i for i, x in enumerate(arguments) if is_float(x) and i < first]
 
     def slopes(function: Function) -> Sequence[Tensor | None] | None:
         inputs = [copy_of(x) for x in arguments]

@@ -109,13 +109,13 @@ WRONG = {
             "divided by d_k, not by its root",
             [("math.sqrt(query.size(-1))", "query.size(-1)")],
             5,
-            "did you divide by d_k in place of its root?",
+            "did you divide by d_k instead of its root?",
         ),
         Wrong(
             "scaled by the number of keys",
             [("math.sqrt(query.size(-1))", "math.sqrt(key.size(-2))")],
             2,
-            "you divided by the root of the number of keys, not of d_k",
+            "divided by the root of the number of keys, not of d_k",
         ),
         Wrong(
             "softmax over the queries",
@@ -163,7 +163,7 @@ WRONG = {
             "    scores = query @ key.mT / math.sqrt(query.size(-1))\n"
             "    return scores.masked_fill(~mask, 0).softmax(-1) @ value\n",
             3,
-            "a score of 0 is a share of exp(0) = 1",
+            "a score of 0 is a weight of exp(0) = 1",
         ),
         Wrong(
             "NaN for a query that may look nowhere",
@@ -243,7 +243,7 @@ WRONG = {
                 )
             ],
             3,
-            "no transpose: move the positions before the heads",
+            "no transpose: positions before heads, then flatten",
         ),
         Wrong(
             "merged by `view`, which can't",
@@ -345,7 +345,7 @@ WRONG = {
             "a list of lists, not a tensor",
             [(".flatten(1).float()", ".flatten(1).tolist()")],
             0,
-            "should be a tensor, not a list",
+            "return a tensor, not a list",
         ),
     ],
     "norm": [
@@ -427,7 +427,7 @@ WRONG = {
             "writes into the caller's x",
             [("return gain * (x - mean)", "x -= mean\n    return gain * x")],
             3,
-            "the caller's x has changed",
+            "changes x, which is the caller's",
         ),
     ],
     "bug_leak": [

@@ -8,11 +8,13 @@ from torch import Tensor
 
 from annotated_transformer.attention import fused_attention
 from annotated_transformer.checks.common import (
+    Answer,
     Function,
     Mistake,
-    ask,
     compare,
+    errors_mean,
     need,
+    need_gradient,
     need_tensor,
     same,
     seeded,
@@ -21,6 +23,10 @@ from annotated_transformer.checks.common import (
 )
 
 __all__ = ["check_attention"]
+
+UPSIDE_DOWN = "all may look, yet nobody does: is your mask upside down?"
+LEAK = "a masked key still counts: is its score -inf, before the softmax?"
+TOO_LATE = "masked after the softmax: the weights left no longer add up to 1"
 
 
 def check_attention(function: Function, part: str = "", *, seed: int = 0) -> str:
@@ -42,111 +48,113 @@ def attention_case(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return query, key, value, some
 
 
-def _attended(function: Function, *arguments: Tensor) -> Any:
-    """What it answers; a product that PyTorch refuses is named."""
+def attended(function: Answer, *arguments: Tensor) -> Tensor:
+    """What it answers, of the right shape; a product that PyTorch refuses is named."""
+    query, _, value, _ = arguments
     try:
-        return ask(function, *arguments)
+        answer = function(*arguments)
     except RuntimeError as error:
-        if "batch2" not in str(error):
-            raise
-        raise Mistake(
-            "the shapes of a product don't fit: is the key transposed, query @ key.mT? "
-            f"PyTorch says: {error}"
-        ) from None
+        need(
+            "batch2" not in str(error),
+            f"is the key transposed, query @ key.mT? {error}",
+        )
+        raise
+    if isinstance(answer, Tensor) and not answer.isfinite().all() and answer.any():
+        need(not answer.isinf().any(), UPSIDE_DOWN)
+    return need_tensor(answer, (*query.shape[:-1], value.size(-1)))
 
 
-def _average(function: Function, seed: int) -> None:
+def _average(function: Answer, seed: int) -> None:
     query, key, value, some = attention_case(seed)
-    n_keys, d_k, d_v = key.size(1), key.size(2), value.size(2)
+    everything = torch.ones_like(some)
+    answer = attended(function, query, key, value, everything)
+    need(answer.isfinite().all() and answer.any(), UPSIDE_DOWN)
 
     def version(divisor: float, axis: int = -1) -> Tensor:
         return (query @ key.mT / divisor).softmax(axis) @ value
 
-    answer = _attended(function, query, key, value, torch.ones_like(some))
-    need(not isinstance(answer, tuple), "return the output only, not the weights")
-    need(isinstance(answer, Tensor), f"return a tensor, not a {type(answer).__name__}")
-    if not answer.isfinite().all() or not answer.any():
-        raise Mistake("all may look, yet nobody does: is your mask upside down?")
-    root = math.sqrt(d_k)
+    root = math.sqrt(key.size(2))
+    n_keys, d_v = math.sqrt(key.size(1)), math.sqrt(value.size(2))
+    over_keys = "is your softmax over the keys, the last axis?"
+    no_softmax = query @ key.mT / root @ value
     compare(
         answer,
-        version(root),
+        fused_attention(query, key, value),
         (
-            (
-                version(1),
-                "there is no scale: did you forget to divide by the root of d_k?",
-            ),
-            (version(d_k), "did you divide by d_k in place of its root?"),
+            (version(1), "no scale: did you forget to divide by the root of d_k?"),
+            (version(root**2), "did you divide by d_k instead of its root?"),
             (version(1 / root), "you multiplied by the root of d_k: divide by it"),
-            (
-                version(math.sqrt(n_keys)),
-                "you divided by the root of the number of keys, not of d_k",
-            ),
-            (version(math.sqrt(d_v)), "you divided by the root of d_v, not of d_k"),
-            (version(root, 0), "is your softmax over the keys, the last axis?"),
-            (version(root, 1), "is your softmax over the keys, the last axis?"),
-            (
-                query @ key.mT / root @ value,
-                "where is the softmax? Weights are shares that add up to 1",
-            ),
+            (version(n_keys), "divided by the root of the number of keys, not of d_k"),
+            (version(d_v), "you divided by the root of d_v, not of d_k"),
+            (version(root, 0), over_keys),
+            (version(root, 1), over_keys),
+            (no_softmax, "where is the softmax? Weights add up to 1"),
         ),
-        f"the output should have shape {tuple(version(1).shape)}, and be that of Eq. 1",
+        "the output of Eq. 1, where all may look",
     )
+    wide = [torch.randn(2, n, 64, generator=seeded(seed)) for n in (3, 40, 40)]
+    seen = torch.ones(3, 40).bool()
+    right = fused_attention(*wide)
+    compare(attended(function, *wide, seen), right, hint="with 40 keys and d_k = 64")
+    need_gradient(function, fused_attention, query, key, value, everything)
 
 
-def _mask(function: Function, seed: int) -> None:
+def _mask(function: Answer, seed: int) -> None:
     """A row is what the student's own function says of the keys that it may see."""
     query, key, value, some = attention_case(seed)
-    everything = torch.ones_like(some)
-    shape = (len(query), query.size(1), value.size(2))
-    plain = need_tensor(_attended(function, query, key, value, everything), shape)
-    if not plain.isfinite().all() or not plain.any():
-        raise Mistake("all may look, yet nobody does: is your mask upside down?")
-    if same(plain, plain[:, :1].expand_as(plain)):
-        raise Mistake("every query gets the same: where is its product with the keys?")
-    answer = need_tensor(_attended(function, query, key, value, some), shape)
+    plain = attended(function, query, key, value, torch.ones_like(some))
+    need(plain.isfinite().all() and plain.any(), UPSIDE_DOWN)
+    alike = same(plain, plain[:, :1].expand_as(plain))
+    need(not alike, "every query gets the same: where is its product with the keys?")
+    answer = attended(function, query, key, value, some)
     rows = []
     for i, seen in enumerate(some):
         visible = torch.ones(1, int(seen.sum())).bool()
         parts = query[:, i : i + 1], key[:, seen], value[:, seen]
-        rows.append(_attended(function, *parts, visible))
-    if same(answer, torch.cat(rows, 1)):
-        return
-    if same(answer, plain):
-        raise Mistake("the mask changes nothing: is the result of masked_fill used?")
-    _average(function, seed)  # first things first: a wrong average is the cause
-    scores = query @ key.mT / math.sqrt(key.size(-1))
-    compare(
-        answer,
-        fused_attention(query, key, value, some),
-        (
-            (
-                (scores.softmax(-1) * some) @ value,
-                "masked after the softmax: the weights left no longer add up to 1",
-            ),
-            (
-                (scores.masked_fill(~some, 0.0).softmax(-1) * some) @ value,
-                "masked after the softmax: the weights left no longer add up to 1",
-            ),
-            (
-                scores.masked_fill(~some, 0.0).softmax(-1) @ value,
-                "a masked key still counts: a score of 0 is a share of exp(0) = 1",
-            ),
-        ),
-        "a masked key still counts: is its score -inf, before the softmax?",
-    )
+        rows.append(attended(function, *parts, visible))
+    if not same(answer, torch.cat(rows, 1)):
+        unused = "the mask changes nothing: is the result of masked_fill used?"
+        need(not same(answer, plain), unused)
+        _average(function, seed)  # first things first: a wrong average is the cause
+        scores = query @ key.mT / math.sqrt(key.size(-1))
+        zeros = scores.masked_fill(~some, 0.0).softmax(-1)
+        one = "a masked key still counts: a score of 0 is a weight of exp(0) = 1"
+        mistakes = (
+            ((scores.softmax(-1) * some) @ value, TOO_LATE),
+            ((zeros * some) @ value, TOO_LATE),
+            (zeros @ value, one),
+        )
+        compare(answer, fused_attention(query, key, value, some), mistakes, LEAK)
+    _no_leak(function, query, key, value, some)
 
 
-def _nowhere(function: Function, seed: int) -> None:
+def _no_leak(function: Answer, *case: Any) -> None:
+    """What is hidden changes by much, where scores are large, and must not be felt."""
+    query, key, value, some = case
+    hidden = ~some.any(0)
+    seen_by_first = some & ~some[0]  # keys that others see, and query 0 does not
+    hidden = hidden | seen_by_first.any(0)
+    key, value = key.clone(), value.clone()
+    for scale in (10.0, 0.1):
+        first = attended(function, scale * query, key, value, some)[:, 0]
+        louder, other = key.clone(), value.clone()
+        louder[:, hidden], other[:, hidden] = -2 * louder[:, hidden], 1e4
+        again = attended(function, scale * query, louder, other, some)[:, 0]
+        exact = torch.equal(first, again)
+        need(exact, f"what the mask hides changes the output: {LEAK}")
+
+
+def _nowhere(function: Answer, seed: int) -> None:
     query, key, value, some = attention_case(seed)
     some[1] = False
-    answer = _attended(function, query, key, value, some)
-    need_tensor(answer, (len(query), query.size(1), value.size(2)))
-    if answer.isnan().any():
-        raise Mistake("NaN for a query that may look nowhere: it should get zeros")
+    answer = attended(function, query, key, value, some)
+    zeros = "a query that may look nowhere should get zeros"
+    need(not answer.isnan().any(), "NaN for a query that may look nowhere: it should get zeros")
     if answer[:, 1].any():
         if not torch.allclose(answer[:, 0], answer[:, 1]):
             _mask(function, seed)  # if no mask works, that is the cause
-        raise Mistake("a query that may look nowhere should get zeros")
-    if not answer.any():
-        raise Mistake("all queries get zeros: only those that may look nowhere should")
+        raise Mistake(zeros)
+    need(answer.any(), "all queries get zeros: only those that may look nowhere should")
+    with errors_mean("the mask fails where nobody may look: {error}", RuntimeError):
+        nobody = attended(function, query, key, value, torch.zeros_like(some))
+    need(not nobody.any() and nobody.isfinite().all(), f"nobody may look: {zeros}")

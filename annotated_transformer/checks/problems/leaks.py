@@ -6,9 +6,10 @@ from torch import Tensor
 
 from annotated_transformer.attention import attention
 from annotated_transformer.checks.common import (
+    Answer,
     Function,
-    Mistake,
     need,
+    need_truth,
     verdict,
 )
 
@@ -23,7 +24,9 @@ def check_sees_hidden(detector: Function, part: str = "", *, seed: int = 0) -> s
     return verdict(detector, part, seed, values=_values, keys=_keys, honest=_honest)
 
 
-def _number_instead(number: float) -> Function:
+def number_instead(number: float) -> Function:
+    """An attention that hides by a score of this number, not by -inf."""
+
     def careless(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         scores = query @ key.mT / math.sqrt(query.size(-1))
         return scores.masked_fill(~mask, number).softmax(-1) @ value
@@ -31,69 +34,59 @@ def _number_instead(number: float) -> Function:
     return careless
 
 
-def _unused_mask(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    return attention(query, key, value)[0]
-
-
-def _masked_too_late(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    return attention(query, key, value)[1].masked_fill(~mask, 0.0) @ value
-
-
-def _reversed_mask(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    return attention(query, key, value, ~mask)[0]
-
-
-def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+def plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """A right attention."""
     return attention(query, key, value, mask)[0]
 
 
-def _finds(detector: Function, function: Function) -> bool:
-    answer = detector(function)
-    if answer is None or answer is ...:
-        raise Mistake("not done yet: it returns nothing")
-    if isinstance(answer, Tensor) and answer.numel() == 1:
-        answer = answer.item()
-    need(isinstance(answer, bool), f"return True or False, not {type(answer).__name__}")
-    return answer
+def unused_mask(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """One that never looks at its mask."""
+    return attention(query, key, value)[0]
 
 
-def _values(detector: Function, seed: int) -> None:
+def masked_too_late(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """One whose hidden keys take their part of the softmax first."""
+    return attention(query, key, value)[1].masked_fill(~mask, 0.0) @ value
+
+
+def reversed_mask(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """One that hides what should be seen."""
+    return plain(query, key, value, ~mask)
+
+
+def finds(detector: Answer, function: Function) -> bool:
+    """What the detector says."""
+    return need_truth(detector(function))
+
+
+GUILTY = "it calls every attention guilty: compare two outputs of ONE function"
+
+
+def _values(detector: Answer, seed: int) -> None:
+    tiny = "misses a leak of 0.03 %: compare exactly, change what is hidden by much"
     for function, message in (
-        (_unused_mask, "misses an attention that never uses its mask"),
-        (_number_instead(-1e-9), "misses the careless attention of this problem"),
-        (
-            _number_instead(-8.0 - seed % 3),
-            "misses a leak of 0.03 %: compare exactly, change what is hidden by much",
-        ),
-        (_reversed_mask, "misses a mask that is used upside down"),
+        (unused_mask, "misses an attention that never uses its mask"),
+        (number_instead(-1e-9), "misses the careless attention of this problem"),
+        (number_instead(-8.0 - seed % 3), tiny),
+        (number_instead(-12.0), tiny),
+        (reversed_mask, "misses a mask that is used upside down"),
     ):
-        need(_finds(detector, function), message)
-    need(
-        not _finds(detector, _plain),
-        "it calls every attention guilty: compare two outputs, with what is hidden "
-        "changed in between",
-    )
+        need(finds(detector, function), message)
+    need(not finds(detector, plain), f"{GUILTY}, with what is hidden changed between")
 
 
-def _keys(detector: Function, seed: int) -> None:
-    message = (
-        "misses a mask that comes after the softmax: there hidden KEYS still take "
-        "their share. Change keys, not values alone"
-    )
-    need(_finds(detector, _masked_too_late), message)
-    need(not _finds(detector, _plain), "it calls every attention guilty")
+def _keys(detector: Answer, seed: int) -> None:
+    late = "misses a mask that comes after the softmax: there hidden KEYS still count"
+    message = f"{late}. Change keys, not values alone"
+    need(finds(detector, masked_too_late), message)
+    need(not finds(detector, plain), GUILTY)
 
 
-def _honest(detector: Function, seed: int) -> None:
+def _honest(detector: Answer, seed: int) -> None:
     def doubled(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        return (2 + seed) * _plain(query, key, value, mask)
+        return (2 + seed) * plain(query, key, value, mask)
 
-    for function, what in (
-        (_plain, "a right attention"),
-        (doubled, "twice its output"),
-    ):
-        need(
-            not _finds(detector, function),
-            f"false alarm for {what}: only what the mask HIDES may be changed",
-        )
-    need(_finds(detector, _unused_mask), "it never finds anything")
+    hidden = "only what the mask HIDES may be changed"
+    for function, what in ((plain, "a right attention"), (doubled, "twice its output")):
+        need(not finds(detector, function), f"false alarm for {what}: {hidden}")
+    need(finds(detector, unused_mask), "it never finds anything")

@@ -1,19 +1,20 @@
 """Layer normalization, problem 1.5."""
 
 from inspect import signature
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from annotated_transformer.checks.common import (
+    Answer,
     Function,
     Mistake,
-    ask,
     compare,
-    need,
+    errors_mean,
+    need_gradient,
     need_tensor,
+    normal,
     same,
     seeded,
     verdict,
@@ -21,7 +22,7 @@ from annotated_transformer.checks.common import (
 
 __all__ = ["check_layer_norm"]
 
-DIVISION_MISSING = "the division by the standard deviation is missing"
+KEEPDIM = "the shapes don't fit: is it the last axis (-1), and is it kept (keepdim)?"
 
 
 def check_layer_norm(function: Function, part: str = "", *, seed: int = 0) -> str:
@@ -33,92 +34,93 @@ def check_layer_norm(function: Function, part: str = "", *, seed: int = 0) -> st
     return verdict(function, part, seed, statistics=_statistics, gain=_gain, eps=_eps)
 
 
-def _norm_case(seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def norm_case(seed: int, width: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+    """Numbers to norm, all axes alike so that mistakes run; a gain and a bias."""
     g = seeded(seed + 20)
-    x = 3 * torch.randn(5, 5, 5, generator=g) + 2  # all alike, so that mistakes run
-    gain, bias = torch.randn(2, 5, generator=g)
+    x = 3 * torch.randn(5, 5, width, generator=g) + 2
+    gain, bias = torch.randn(2, width, generator=g)
     return x, gain, bias
 
 
-def _norm_of(function: Function, x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
-    given = x.clone()
-    try:
-        answer = function(given, gain.clone(), bias.clone())
+def normed(function: Answer, x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+    """What it answers, for x and for pieces of x with other axes."""
+    with errors_mean(KEEPDIM, RuntimeError, IndexError):
+        answer = function(x, gain, bias)
         for piece in (x[:2, :3], x[0, :3]):
-            function(piece.clone(), gain, bias)
-    except (RuntimeError, IndexError):
-        raise Mistake(
-            "the shapes don't fit: is it the last axis (-1), and is it kept (keepdim)?"
-        ) from None
-    need(answer is not None and answer is not ..., "not done yet")
-    need(
-        torch.equal(given, x),
-        "the caller's x has changed: compute new numbers, don't write into it",
-    )
+            function(piece, gain, bias)
     return need_tensor(answer, tuple(x.shape))
 
 
-def _statistics(function: Function, seed: int) -> None:
-    x, _, _ = _norm_case(seed)
+def reference(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+    """PyTorch's own."""
+    return F.layer_norm(x, x.shape[-1:], gain, bias)
 
-    def version(axis: Any = -1, correction: int = 0, root: bool = True) -> Tensor:
+
+def _statistics(function: Answer, seed: int) -> None:
+    x, _, _ = norm_case(seed)
+    ones, zeros = torch.ones(5), torch.zeros(5)
+
+    def version(
+        axis: int | tuple = -1, correction: int = 0, root: bool = True
+    ) -> Tensor:
         mean = x.mean(axis, keepdim=True)
         variance = x.var(axis, correction=correction, keepdim=True) + 1e-5
         return (x - mean) / (variance.sqrt() if root else variance)
 
+    centered = x - x.mean(-1, keepdim=True)
     std = x.std(-1, correction=0, keepdim=True)
-    compare(
-        _norm_of(function, x, torch.ones(5), torch.zeros(5)),
-        version(),
-        (
-            (version(correction=1), "you divide by d - 1: that is Bessel's correction"),
-            (version(root=False), "you divide by the variance: take its root"),
-            (version(0), "that is over the batch: take the last axis"),
-            (version(1), "that is over the length: take the last axis"),
-            (version((1, 2)), "that is over length and width: take the last axis only"),
-            (version((0, 1, 2)), "one mean for all numbers: take the last axis"),
-            (x / std, "the mean is not subtracted"),
-            (x - x.mean(-1, keepdim=True), DIVISION_MISSING),
-        ),
-        "PyTorch finds other numbers",
+    mistakes = (
+        (version(correction=1), "you divide by d - 1: that is Bessel's correction"),
+        (version(root=False), "you divide by the variance: take its root"),
+        (version(0), "that is over the batch: take the last axis"),
+        (version(1), "that is over the length: take the last axis"),
+        (version((1, 2)), "that is over length and width: take the last axis only"),
+        (version((0, 1, 2)), "one mean for all numbers: take the last axis"),
+        (x / std, "the mean is not subtracted"),
+        (centered, "the division by the standard deviation is missing"),
     )
+    hint = "PyTorch's F.layer_norm"
+    compare(normed(function, x, ones, zeros), version(), mistakes, hint)
+    wide, *_ = norm_case(seed, 512)
+    right = F.layer_norm(wide, (512,))
+    answer = normed(function, wide, torch.ones(512), torch.zeros(512))
+    compare(answer, right, hint="with 512 features")
+    away = 100 + normal(3, 4, 64)  # the mean is far above the deviation
+    answer = normed(function, away, torch.ones(64), torch.zeros(64))
+    compare(answer, F.layer_norm(away, (64,)), hint="a mean of 100", tolerance=1e-3)
+    need_gradient(function, reference, x, ones, zeros, first=1)
 
 
-def _gain(function: Function, seed: int) -> None:
-    x, gain, bias = _norm_case(seed)
-    y = _norm_of(function, x, torch.ones(5), torch.zeros(5))
-    compare(
-        _norm_of(function, x, gain, bias),
-        gain * y + bias,
-        (
-            (y, "gain and bias are forgotten"),
-            (y + bias, "the gain is forgotten"),
-            (gain * y, "the bias is forgotten"),
-            (
-                gain * (y + bias),
-                "the bias comes after the gain, and is not scaled by it",
-            ),
-            (bias * y + gain, "gain and bias are swapped"),
-        ),
-        "PyTorch finds other numbers",
+def _gain(function: Answer, seed: int) -> None:
+    x, gain, bias = norm_case(seed)
+    y = normed(function, x, torch.ones(5), torch.zeros(5))
+    after = "the bias comes after the gain, and is not scaled by it"
+    mistakes = (
+        (y, "gain and bias are forgotten"),
+        (y + bias, "the gain is forgotten"),
+        (gain * y, "the bias is forgotten"),
+        (gain * (y + bias), after),
+        (bias * y + gain, "gain and bias are swapped"),
     )
+    answer = normed(function, x, gain, bias)
+    compare(answer, gain * y + bias, mistakes, "the norm, times gain, plus bias")
+    if same(answer, reference(x, gain, bias)):
+        need_gradient(function, reference, x, gain, bias)
 
 
-def _eps(function: Function, seed: int) -> None:
-    x, _, _ = _norm_case(seed)
+def _eps(function: Answer, seed: int) -> None:
+    x, _, _ = norm_case(seed)
     constant, plain = torch.full((2, 5), 3.0 + seed), (torch.ones(5), torch.zeros(5))
-    if not same(ask(function, constant, *plain), torch.zeros(2, 5)):
+    # Summed in another order, the mean of equal numbers may be off in its last digit.
+    if not same(function.let(constant.clone(), *plain), torch.zeros(2, 5), 1e-3):
         _statistics(function, seed)  # if that is wrong, it is the cause
         raise Mistake("a constant row should give the bias: is there an eps?")
     small = x / 1000
-    answer = ask(function, small, *plain)
-    if not same(answer, F.layer_norm(small, (5,))):
+    if not same(function.let(small.clone(), *plain), F.layer_norm(small, (5,))):
         _statistics(function, seed)  # if that is wrong, it is the cause
-        raise Mistake(
-            "wrong where the variance is tiny: is your eps (1e-5) inside the root?"
-        )
-    if len(signature(function).parameters) < 4:
+        raise Mistake("wrong for a tiny variance: is your eps (1e-5) inside the root?")
+    if len(signature(function.function).parameters) < 4:
         return  # a fixed eps
-    own = ask(function, small, *plain, 0.01)
+    own = function.let(small.clone(), *plain, 0.01)
     if not same(own, F.layer_norm(small, (5,), eps=0.01)):
         raise Mistake("eps is an argument: called with 0.01, yours takes another one")

@@ -4,13 +4,12 @@ import torch
 from torch import Tensor
 
 from annotated_transformer.checks.common import (
+    Answer,
     Function,
-    Mistake,
-    ask,
+    Mistakes,
     compare,
     need,
     need_tensor,
-    same,
     sizes,
     verdict,
 )
@@ -27,81 +26,56 @@ def check_sinusoids(function: Function, part: str = "", *, seed: int = 0) -> str
     return verdict(function, part, seed, table=_table, far=_far)
 
 
-def _table(function: Function, seed: int) -> None:
-    length, width = sizes(seed, 7, 3)
-    width *= 2
-    answer = ask(function, length, width)
-    need(
-        isinstance(answer, Tensor),
-        f"the answer should be a tensor, not a {type(answer).__name__}",
-    )
+def wrong_tables(length: int, width: int) -> Mistakes:
+    """Tables that are known to be wrong, each with its cause."""
     right = sinusoids(length, width)
-    need(
-        answer.shape != (width, length) or width == length,
-        "positions go down, columns across: did you transpose?",
-    )
-    need_tensor(answer, (length, width))
     pos = torch.arange(length).double()[:, None]
     column = torch.arange(0, width, 2).double()
 
     def table(angle: Tensor) -> Tensor:
         return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)
 
+    def turned(exponent: Tensor, base: float = 10_000) -> Tensor:
+        return table(pos / base**exponent)
+
+    flipped = right.view(length, -1, 2).flip(-1).flatten(1)
     angle, every = pos / 10_000 ** (column / width), torch.arange(width) / width
     every = pos / 10_000**every
-    own_pace = torch.stack([every[:, ::2].sin(), every[:, 1::2].cos()], -1)
-    compare(
-        answer,
-        right,
-        (
-            (
-                right.view(length, -1, 2).flip(-1).flatten(1),
-                "sines in even columns, cosines in odd",
-            ),
-            (
-                torch.cat([angle.sin(), angle.cos()], 1),
-                "these are halves: sine and cosine should alternate",
-            ),
-            (sinusoids(length + 1, width)[1:], "the first position is 0, not 1"),
-            (
-                table(pos / 10_000 ** (column / 2 / width)),
-                "the exponent is 2i / d_model, not i",
-            ),
-            (
-                table(pos / 10_000 ** (2 * column / width)),
-                "2i twice? the columns are 0, 2, 4 already",
-            ),
-            (
-                table(pos * 10_000 ** (column / width)),
-                "the paces shrink: divide, don't multiply",
-            ),
-            (table(pos / 1_000 ** (column / width)), "the base is 10,000"),
-            (
-                table(pos / 10_000 ** (column / max(width - 2, 1))),
-                "divide by d_model, not d_model - 2 (the authors' code does that)",
-            ),
-            (
-                table(pos.expand(length, width // 2)),
-                "all paces are 1: is there a // in the exponent?",
-            ),
-            (table(angle.deg2rad()), "angles are radians, not degrees"),
-            (
-                own_pace.flatten(1),
-                "sine and cosine of a pair share a pace: 2i for both",
-            ),
-        ),
-        f"row 1 should be {right[1]}, not {answer[1]}",
-        tolerance=1e-3,
-    )
-    if not same(answer, right, 1e-5):
-        raise Mistake(f"row 1 should be {right[1]}, not {answer[1]}")
+    own_pace = torch.stack([every[:, ::2].sin(), every[:, 1::2].cos()], -1).flatten(1)
+    halves = torch.cat([angle.sin(), angle.cos()], 1)
+    authors = turned(column / max(width - 2, 1))
+    yield flipped, "sines in even columns, cosines in odd"
+    yield halves, "these are halves: sine and cosine should alternate"
+    yield sinusoids(length + 1, width)[1:], "the first position is 0, not 1"
+    yield turned(column / 2 / width), "the exponent is 2i / d_model, not i"
+    yield turned(2 * column / width), "2i twice? the columns are 0, 2, 4 already"
+    yield turned(-column / width), "the paces shrink: divide, don't multiply"
+    yield turned(column / width, 1_000), "the base is 10,000"
+    yield authors, "divide by d_model, not d_model - 2 (the authors' code does that)"
+    yield turned(0 * column), "all paces are 1: is there a // in the exponent?"
+    yield table(angle.deg2rad()), "angles are radians, not degrees"
+    yield own_pace, "sine and cosine of a pair share a pace: 2i for both"
 
 
-def _far(function: Function, seed: int) -> None:
-    width, far = 10 + 2 * (seed % 7), 100_001 + seed % 1000
-    answer = need_tensor(ask(function, 5, width), (5, width))
-    if not same(answer, sinusoids(5, width), 1e-5):
-        raise Mistake(f"right for 6 columns, wrong for {width}")
-    answer = need_tensor(ask(function, far, 6), (far, 6))
-    if not same(answer[-1], sinusoids(far, 6)[-1], 1e-5):
-        raise Mistake("inexact at position 100,000: are the angles float64?")
+def _table(function: Answer, seed: int) -> None:
+    length, width = sizes(seed, 7, 3)
+    width *= 2
+    answer = function(length, width)
+    turned = isinstance(answer, Tensor) and answer.shape == (width, length)
+    transposed = "positions go down, columns across: did you transpose?"
+    need(not turned or width == length, transposed)
+    right = sinusoids(length, width)
+    answer = need_tensor(answer, (length, width))
+    compare(answer, right, wrong_tables(length, width), tolerance=1e-3)
+    compare(answer, right, hint="almost: are the angles exact?", tolerance=1e-5)
+
+
+def _far(function: Answer, seed: int) -> None:
+    far = 100_001 + seed % 1000
+    for length, width in ((5, 10 + 2 * (seed % 7)), (3, 512), (1, 6)):
+        answer = need_tensor(function(length, width), (length, width))
+        hint = f"right for 6 columns, wrong for {width}" * (width != 6)
+        compare(answer, sinusoids(length, width), hint=hint, tolerance=1e-5)
+    answer = need_tensor(function(far, 6), (far, 6))
+    exact = "inexact at position 100,000: are the angles float64?"
+    compare(answer[-1], sinusoids(far, 6)[-1], hint=exact, tolerance=1e-5)

@@ -1,15 +1,17 @@
 """The root of d_k measured, problem 1.7."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from annotated_transformer.checks.common import (
+    Answer,
     Function,
     Mistake,
-    ask,
+    Mistakes,
     compare,
     need,
     need_number,
@@ -20,6 +22,8 @@ from annotated_transformer.checks.common import (
 
 __all__ = ["check_saturation"]
 
+AXIS = "is your softmax over the keys, the last axis?"
+
 
 def check_saturation(function: Function, part: str = "", *, seed: int = 0) -> str:
     """`saturation(query, key, scaled)`: a dict of three means over the queries.
@@ -27,14 +31,9 @@ def check_saturation(function: Function, part: str = "", *, seed: int = 0) -> st
     Parts: "std" of all scores; "largest" weight; "gradient", the length of the gradient
     of a query's largest weight with respect to its scores.
     """
-    return verdict(
-        function,
-        part,
-        seed,
-        std=lambda f, seed: _measured(f, seed, "std"),
-        largest=lambda f, seed: _measured(f, seed, "largest"),
-        gradient=lambda f, seed: _measured(f, seed, "gradient"),
-    )
+    names = ("std", "largest", "gradient")
+    parts = {name: partial(_measured, name=name) for name in names}
+    return verdict(function, part, seed, **parts)
 
 
 def top_gradient(scores: Tensor) -> Tensor:
@@ -53,76 +52,70 @@ def saturation_of(scores: Tensor) -> dict[str, float]:
     }
 
 
-def _measured(function: Function, seed: int, name: str) -> None:
-    g = seeded(seed)
-    n_queries, n_keys, d_k = sizes(seed, 64, 12, 48)
-    n_queries, d_k = n_queries * 3, max(d_k, 5)
-    query, key = (
-        torch.randn(n_queries, d_k, generator=g),
-        torch.randn(n_keys, d_k, generator=g),
+def wrong_std(scores: Tensor) -> Mistakes:
+    """Numbers that are not the standard deviation of the scores."""
+    weights = scores.softmax(-1)
+    yield scores.var().item(), "that is the variance: take its root"
+    yield scores.mean().item(), "that is the mean of the scores"
+    yield weights.std().item(), "that is of the weights: take the scores"
+    yield scores.std(-1).mean().item(), "a mean of rows: take all scores at once"
+
+
+def wrong_largest(scores: Tensor) -> Mistakes:
+    """Numbers that are not the mean largest weight."""
+    weights, columns = scores.softmax(-1), scores.softmax(0).amax(-1)
+    of_all = "the largest of all: take it for each query, then the mean"
+    yield weights.max().item(), of_all
+    yield weights.mean().item(), "that is the mean weight, always 1 / keys"
+    yield columns.mean().item(), AXIS
+    largest = scores.max(-1).values.mean().item()
+    yield largest, "that is the largest score: take the weights"
+
+
+def wrong_gradient(scores: Tensor) -> Mistakes:
+    """Numbers that are not the mean length of the gradient."""
+    every, right = top_gradient(scores), saturation_of(scores)["gradient"]
+    sideways = scores.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(sideways.softmax(0).amax(-1).sum(), sideways)
+    n, entry = len(scores), every.amax(-1).mean().item()
+    yield every.norm().item(), "not the mean over the queries: what did you sum?"
+    yield 0.0, "a gradient of 0: the weights of a query always add up to 1"
+    yield slope.norm(dim=-1).mean().item(), AXIS
+    yield right * n, "a sum over queries: take the mean of their lengths"
+    yield right / n, "the mean was taken before backward, and again"
+    yield entry, "take the whole gradient, not the largest entry"
+
+
+WRONG = {"std": wrong_std, "largest": wrong_largest, "gradient": wrong_gradient}
+
+
+def _measured(function: Answer, seed: int, *, name: str) -> None:
+    for first in ((64, 12, 48), (64, 12, 7)):
+        n_queries, n_keys, d_k = sizes(seed, *first)
+        n_queries, d_k = n_queries * 3, max(d_k, 5)
+        g = seeded(seed)
+        query = torch.randn(n_queries, d_k, generator=g)
+        key = torch.randn(n_keys, d_k, generator=g)
+        for scaled in (True, False):
+            _compared(function, query, key, scaled, name)
+
+
+def _compared(
+    function: Answer, query: Tensor, key: Tensor, scaled: bool, name: str
+) -> None:
+    found = function(query, key, scaled)
+    need(isinstance(found, dict), "return a dict with std, largest and gradient")
+    need(name in found, f"the dict has no {name!r}")
+    if found[name] is None or found[name] is ...:
+        raise Mistake(f"not done yet: {name!r} is empty")
+    raw, d_k = query @ key.mT, key.size(-1)
+    both = {True: raw / math.sqrt(d_k), False: raw}
+    swapped = saturation_of(both[not scaled])[name]
+    mistakes = (
+        *WRONG[name](both[scaled]),
+        (swapped, "`scaled` is ignored, or reversed"),
+        (saturation_of(raw / d_k)[name], "you divided by d_k, not by its root"),
     )
-    raw = query @ key.mT
-    for scaled in (True, False):
-        scores = raw / math.sqrt(d_k) if scaled else raw
-        found = ask(function, query, key, scaled)
-        need(isinstance(found, dict), "return a dict with std, largest and gradient")
-        need(name in found, f"the dict has no {name!r}")
-        if found[name] is None or found[name] is ...:
-            raise Mistake(f"not done yet: {name!r} is empty")
-        number = need_number(found[name])
-        weights = scores.softmax(-1)
-        gradient = saturation_of(scores)["gradient"]
-        other_scale = raw if scaled else raw / math.sqrt(d_k)
-        sideways = scores.clone().requires_grad_()
-        columns = sideways.softmax(0).amax(-1)
-        columns.sum().backward()
-        slope = sideways.grad.norm(dim=-1) if sideways.grad is not None else scores
-        every = top_gradient(scores)
-        mistakes: dict[str, list[tuple[float, str]]] = {
-            "std": [
-                (scores.var().item(), "that is the variance: take its root"),
-                (scores.mean().item(), "that is the mean of the scores"),
-                (weights.std().item(), "that is of the weights: take the scores"),
-            ],
-            "largest": [
-                (
-                    weights.max().item(),
-                    "the largest of all: take it for each query, then the mean",
-                ),
-                (weights.mean().item(), "that is the mean weight, always 1 / keys"),
-                (
-                    columns.mean().item(),
-                    "is your softmax over the keys, the last axis?",
-                ),
-                (
-                    scores.max(-1).values.mean().item(),
-                    "that is the largest score: take the weights",
-                ),
-            ],
-            "gradient": [
-                (
-                    every.norm().item(),
-                    "not the mean over the queries: what did you sum?",
-                ),
-                (0.0, "a gradient of 0: the weights of a query always add up to 1"),
-                (slope.mean().item(), "is your softmax over the keys, the last axis?"),
-                (
-                    gradient * n_queries,
-                    "a sum over queries: take the mean of their lengths",
-                ),
-                (gradient / n_queries, "the mean was taken before backward, and again"),
-                (
-                    every.amax(-1).mean().item(),
-                    "take the whole gradient, not the largest entry",
-                ),
-            ],
-        }
-        swapped = (saturation_of(other_scale)[name], "`scaled` is ignored, or reversed")
-        by_d_k = (saturation_of(raw / d_k)[name], "you divided by d_k, not by its root")
-        compare(
-            number,
-            saturation_of(scores)[name],
-            [*mistakes[name], swapped, by_d_k],
-            f"{name!r} should be {saturation_of(scores)[name]:.4f}, not {number:.4f} "
-            f"(scaled={scaled})",
-        )
+    right = saturation_of(both[scaled])[name]
+    hint = f"{name!r} with scaled={scaled}"
+    compare(need_number(found[name]), right, mistakes, hint)
