@@ -58,7 +58,7 @@ class CachedSelfAttention(nn.Module):
 
 
 class CachedCrossAttention(nn.Module):
-    """Attention to a memory whose keys and values are computed on the first call."""
+    """Attention to a memory whose keys and values are computed once, in `__init__`."""
 
     def __init__(
         self, attention: MultiHeadAttention, memory: Float[Tensor, "batch src d_model"]

@@ -71,7 +71,7 @@ def greedy_search(model: Transformer, src: Int[Tensor, "batch src"]) -> list[lis
 def keep_top_k(
     logits: Float[Tensor, "rows vocab"], k: int
 ) -> Float[Tensor, "rows vocab"]:
-    """Leave only the k likeliest tokens possible."""
+    """Rule out all but the k likeliest tokens."""
     worst = logits.topk(min(k, logits.size(-1))).values[:, -1:]
     return logits.masked_fill(logits < worst, -torch.inf)
 
@@ -79,7 +79,7 @@ def keep_top_k(
 def keep_top_p(
     logits: Float[Tensor, "rows vocab"], p: float
 ) -> Float[Tensor, "rows vocab"]:
-    """Leave only the fewest likeliest tokens that together have probability p."""
+    """Rule out all but the fewest likeliest tokens that together have probability p."""
     ordered, index = logits.softmax(-1).sort(descending=True)
     surplus = ordered.cumsum(-1) - ordered >= p  # what came before was already enough
     return logits.masked_fill(surplus.scatter(-1, index, surplus), -torch.inf)
@@ -120,7 +120,7 @@ def sample(
 
 
 def length_penalty(length: Tensor | int, alpha: float) -> Tensor | float:
-    """((5 + length) / 6) ** alpha, which divides a hypothesis' log-probability (§6.1).
+    """((5 + length) / 6) ** alpha, which divides a hypothesis's log-probability (§6.1).
 
     From Wu et al. 2016, Eq. 14; without it, every word makes a sentence look worse.
     """
@@ -138,7 +138,7 @@ def beam_search(
     """Keep the `beam_size` likeliest beginnings, and return the best ending (§6.1).
 
     "Best" is log-probability over `length_penalty`. A hypothesis that ends leaves its
-    place in the beam empty; a sentence is done when no beginning can still win. The
+    slot in the beam empty; a sentence is done when no beginning can still win. The
     beams of a sentence share one cache that never moves: `past` says which of its keys
     each beam may look at. Returns ids without start and end token. Puts the model in
     `eval()`.
@@ -163,11 +163,9 @@ def beam_search(
     while True:
         past = torch.cat([past, own.expand(len(rows), -1, -1)], -1)
         logits = forbid_specials(model.step(ids, cache, past[:, None]))
-        top, tokens = logits.topk(
-            min(beam_size, logits.size(-1))
-        )  # (batch, beam, beam)
+        top, tokens = logits.topk(min(beam_size, logits.size(-1)))
         scores = log_probs[..., None] + top - logits.logsumexp(-1, keepdim=True)
-        log_probs, index = scores.flatten(1).topk(beam_size)  # (batch, beam)
+        log_probs, index = scores.flatten(1).topk(beam_size)
         ids = tokens.flatten(1).gather(1, index)
         origin = (index // tokens.size(-1))[..., None]
         past = past.gather(1, origin.expand_as(past))

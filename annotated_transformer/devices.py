@@ -47,12 +47,12 @@ def compile_stacks(*stacks: nn.Module, backend: str = "inductor") -> None:
 
 @contextmanager
 def fast_products(device: torch.device | str) -> Iterator[None]:
-    """Let float32 matrix products take the device's fastest units, then switch back.
+    """Let float32 matrix products use the device's fastest units, then switch back.
 
-    On a GPU these are TF32 units. On a CPU oneDNN takes the place of MKL, which is half
-    as fast on some processors; where the processor has bfloat16 matrix units, the
-    factors are rounded to it. Attention then goes by whole products, since PyTorch's
-    blockwise CPU kernel is slow with that switch.
+    On a GPU these are TF32 units. On a CPU oneDNN replaces MKL, which is half as fast
+    on some processors; where the processor has bfloat16 matrix units, the factors are
+    rounded to bfloat16. Attention then runs as plain matrix products, since PyTorch's
+    blockwise CPU kernel is slow with that setting.
     """
     on_cpu = torch.device(device).type == "cpu"
     before = torch.get_float32_matmul_precision()
