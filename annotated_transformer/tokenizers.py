@@ -253,12 +253,14 @@ def split_words(text: str, language: str) -> list[str]:
 
 @cache
 def spacy_tokenizer(language: str) -> Any:
+    """spaCy's tokenizer for a language, "de" or "en", loaded once."""
     import spacy
 
     return spacy.blank(language).tokenizer  # rules alone: no model to download
 
 
 def torchtext_vocabulary(counts: dict[str, int]) -> Any:
+    """A torchtext vocabulary of the counted words, after the special tokens."""
     from torchtext.vocab import Vocab
 
     return Vocab(Counter(counts), specials=list(SPECIALS))
