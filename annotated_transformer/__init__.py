@@ -1,7 +1,7 @@
 """The Transformer of "Attention Is All You Need" (Vaswani et al. 2017).
 
-One noun a module: start with `attention`, end with `transformer`. The notebooks of the
-course show these same definitions, letter for letter.
+One noun per module: start with `attention`, end with `transformer`. The notebooks of
+the course show these same definitions, letter for letter.
 """
 
 from annotated_transformer.config import BASE, BIG, SMALL, TINY, TransformerConfig

@@ -17,10 +17,10 @@ def attention(
     *,
     dropout: float = 0.0,
 ) -> tuple[Float[Tensor, "*batch query d_v"], Float[Tensor, "*batch query key"]]:
-    """Average the values, weighted by how well keys fit the query (§3.2.1, Eq. 1).
+    """Average the values, weighted by how well keys match the query (§3.2.1, Eq. 1).
 
     Returns the output and the weights before dropout. The mask broadcasts to
-    (*batch, query, key); True = may look. A query that may look nowhere gets zeros.
+    (*batch, query, key); True = may look. A query that may look at no key gets zeros.
     """
     scores = query @ key.mT / math.sqrt(query.size(-1))  # (*batch, query, key)
     if mask is not None:
@@ -39,9 +39,9 @@ def fused_attention(
     *,
     dropout: float = 0.0,
 ) -> Float[Tensor, "*batch query d_v"]:
-    """The output of `attention` in one call that, fused, never stores the weights."""
+    """The output of `attention` (§3.2.1), in a call that need not store the weights."""
     if mask is not None and mask.dim() == 1:
-        mask = mask[None]  # the fused call wants an axis for queries
+        mask = mask[None]  # the fused call needs a query axis
     return F.scaled_dot_product_attention(query, key, value, mask, dropout)
 
 
@@ -59,7 +59,7 @@ def head_size(d_model: int, n_heads: int) -> int:
 
 
 class MultiHeadAttention(nn.Module):
-    """Several attentions side by side, each in its own small space (§3.2.2).
+    """Several attention heads in parallel, each in its own subspace (§3.2.2).
 
     One packed matrix holds W^Q, W^K and W^V of all heads, in this order: self-attention
     is then one product instead of three. No biases, as in the paper's formula.
@@ -89,7 +89,7 @@ class MultiHeadAttention(nn.Module):
         x: Float[Tensor, "batch query d_model"],
         memory: Float[Tensor, "batch key d_model"] | None = None,
     ) -> list[Float[Tensor, "batch heads length size"]]:
-        """Queries of x; keys and values of the memory, or of x itself; by heads."""
+        """Queries from x; keys and values from the memory, or from x; split by head."""
         if memory is None:
             parts = self.query_key_value(x).split(self.sizes, -1)
         else:
@@ -101,13 +101,13 @@ class MultiHeadAttention(nn.Module):
     def split_heads(
         self, x: Float[Tensor, "batch length width"]
     ) -> Float[Tensor, "batch heads length size"]:
-        """Cut the width into heads, and move the heads before the positions."""
+        """Split the width into heads, and move the head axis before the positions."""
         return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
 
     def join_heads(
         self, heads: Float[Tensor, "batch heads length d_v"]
     ) -> Float[Tensor, "batch length d_model"]:
-        """Lay the results side by side, and mix them with W^O."""
+        """Concatenate the heads' outputs, and mix them with W^O."""
         return self.output(heads.transpose(1, 2).flatten(-2))
 
     def forward(

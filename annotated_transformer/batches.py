@@ -1,4 +1,4 @@
-"""Batches (§5.1): groups of pairs of similar length, padded to one tensor each."""
+"""Batches (§5.1): groups of pairs of similar length, padded into tensors."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from torch.nn.utils.rnn import pad_sequence
 from annotated_transformer.errors import InputError
 from annotated_transformer.special import BOS, PAD
 
-# Source and target ids, each with its end token.
+# Source and target ids, each ending with the end token.
 EncodedPair = tuple[list[int], list[int]]
 
 
 @dataclass
 class Batch:
-    """Padded ids: src (batch, src) ends with the end token, tgt has start and end."""
+    """Padded ids (§5.1): src has an end token, tgt a start token and an end token."""
 
     src: Int[Tensor, "batch src"]
     tgt: Int[Tensor, "batch tgt"]
@@ -29,12 +29,12 @@ class Batch:
 
     @property
     def labels(self) -> Int[Tensor, "batch label"]:
-        """What it must predict at the same places: all but the first (§3.1)."""
+        """What it must predict at the same positions: all but the first (§3.1)."""
         return self.tgt[:, 1:]
 
     @property
     def n_tokens(self) -> int:
-        """Labels that are not padding: what the loss is averaged over."""
+        """How many labels are not padding: the loss is averaged over these."""
         return int((self.labels != PAD).sum())
 
     def to(self, device: torch.device | str) -> "Batch":
@@ -43,7 +43,7 @@ class Batch:
 
 
 def collate(pairs: Sequence[EncodedPair]) -> Batch:
-    """Pad to the longest sentence of this batch, and no further."""
+    """Pad to the longest sentence in this batch, and no further (§5.1)."""
     src = [torch.tensor(src) for src, _ in pairs]
     tgt = [torch.tensor([BOS, *tgt]) for _, tgt in pairs]
     return Batch(
@@ -53,7 +53,7 @@ def collate(pairs: Sequence[EncodedPair]) -> Batch:
 
 
 def check_lengths(pairs: Sequence[EncodedPair], max_tokens: int) -> None:
-    """Raise InputError if there are no pairs, or one alone exceeds the token budget."""
+    """Raise InputError if there are no pairs, or if a sentence exceeds the budget."""
     if not pairs:
         raise InputError("there are no sentence pairs to batch")
     length = max(len(ids) for pair in pairs for ids in pair)
@@ -67,9 +67,9 @@ def check_lengths(pairs: Sequence[EncodedPair], max_tokens: int) -> None:
 def cut_by_tokens(
     order: Sequence[int], lengths: Sequence[int], max_tokens: int
 ) -> list[list[int]]:
-    """Cut an order into groups, each padded to its longest within `max_tokens`.
+    """Cut an order into groups that fit in `max_tokens` when padded to their longest.
 
-    What is alone too long is a group of its own.
+    An item that is too long by itself forms its own group.
     """
     groups: list[list[int]] = []
     longest = 0
@@ -88,18 +88,18 @@ def token_groups(
     *,
     generator: torch.Generator | None = None,
 ) -> list[list[EncodedPair]]:
-    """Group pairs of similar length, about `max_tokens` to a group (§5.1).
+    """Group pairs of similar length, at most `max_tokens` per group (§5.1).
 
-    The budget counts padded source or target tokens, whichever are more: a batch takes
-    about the same memory and time whatever its lengths. With a generator the order is
-    random: pairs of one length mix among themselves, and groups among each other.
-    Raises InputError for a pair that is alone too long for the budget.
+    The budget counts padded source or target tokens, whichever are more, so batches of
+    short and of long sentences take about the same memory and time. With a generator
+    the order is random: pairs of equal length are shuffled, and so are the groups.
+    Raises InputError if a single sentence exceeds the budget.
     """
     check_lengths(pairs, max_tokens)
     order = list(range(len(pairs)))
     if generator is not None:
         order = torch.randperm(len(pairs), generator=generator).tolist()
-    # A stable sort: pairs of equal lengths stay mixed.
+    # A stable sort: pairs of equal length stay shuffled.
     order.sort(key=lambda i: (len(pairs[i][1]), len(pairs[i][0])))
     lengths = [max(map(len, pair)) for pair in pairs]
     groups = cut_by_tokens(order, lengths, max_tokens)
@@ -112,9 +112,9 @@ def token_groups(
 def epochs(
     pairs: Sequence[EncodedPair], max_tokens: int, seed: int, first_step: int = 0
 ) -> Iterator[tuple[int, list[EncodedPair]]]:
-    """Endless (epoch, group of pairs), in an order that depends on the seed alone.
+    """Yield (epoch, group of pairs) forever, in an order set by the seed alone.
 
-    `first_step` skips as many groups, so that a resumed run sees what comes next.
+    `first_step` skips that many groups, so that a resumed run continues with the next.
     """
     epoch = 0
     while True:

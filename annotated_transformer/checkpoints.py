@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors and JSON, whole or not at all; their averages (§6.1)."""
+"""Checkpoints: safetensors and JSON, whole or not at all; and averages (§6.1)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn whatever is wrong with a weights file into one clear line."""
+    """Turn any problem with a weights file into a clear one-line error."""
     try:
         yield
     except FileNotFoundError:
@@ -27,8 +27,8 @@ def readable(path: Path) -> Iterator[None]:
         ) from None
     except SafetensorError as error:
         raise InputError(
-            f"{path} is not a whole safetensors file ({error}): "
-            "it is damaged, or another format; pickled checkpoints are never read"
+            f"{path} is not a complete safetensors file ({error}): "
+            "it is damaged, or in another format; pickled checkpoints are never read"
         ) from None
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -38,7 +38,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
-    """Write a model's weights, a shared matrix once."""
+    """Write a model's weights, a tied matrix only once."""
     with whole_or_nothing(path) as temporary:
         write_tensors(temporary, lambda: save_model(model, str(temporary)))
 
@@ -50,7 +50,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
 
 
 def write_tensors(path: Path, write: Any) -> None:
-    """Run a safetensors writer; a full disk is an OSError, as from any other file."""
+    """Run a safetensors writer; a full disk raises OSError, as with any other file."""
     try:
         write()
     except SafetensorError as error:
@@ -63,7 +63,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     state: dict[str, Any],
 ) -> None:
-    """Write all that a run needs to go on: weights, optimizer, and where it stood."""
+    """Write all that a run needs to resume: weights, optimizer state, and progress."""
     tensors = {
         f"{index}.{name}": value
         for index, values in optimizer.state_dict()["state"].items()
@@ -79,7 +79,7 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    """Read weights and optimizer back in place, and return where the run stood."""
+    """Load weights and optimizer state in place, and return the run's progress."""
     load_weights(folder / WEIGHTS, model)
     with readable(folder / OPTIMIZER):
         tensors = load_file(folder / OPTIMIZER)
@@ -98,7 +98,7 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 
 def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean of several weight files, number by number (§6.1)."""
+    """The element-wise mean of several weight files (§6.1)."""
     if not paths:
         raise InputError("there are no checkpoints to average")
     total: dict[str, Tensor] = {}

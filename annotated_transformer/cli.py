@@ -37,7 +37,7 @@ app = typer.Typer(
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        help="Folder with Multi30k's files, read without a network.",
+        help="Folder with Multi30k's files, to use instead of a download.",
         envvar=corpora.DATA_VARIABLE,
     ),
 ]
@@ -46,8 +46,8 @@ Model = Annotated[
     typer.Option(help="Folder of a trained model. [default: the one that ships]"),
 ]
 CORPORA = (
-    "grammar (built in), multi30k (real; downloaded once), your own file of "
-    "lines source-tab-target, or two files as source.txt,target.txt."
+    "grammar (built in), multi30k (real; downloaded once), your own file with a tab "
+    "between source and target, or two files as source.txt,target.txt."
 )
 BeamSize = Annotated[
     int, typer.Option(min=1, help="Hypotheses kept at each step; 1 is greedy.")
@@ -58,7 +58,7 @@ Alpha = Annotated[
 Device = Annotated[
     str,
     typer.Option(
-        help="cpu, cuda or mps; auto takes the machine's accelerator, if it has one."
+        help="cpu, cuda or mps; auto uses the machine's accelerator, if it has one."
     ),
 ]
 AsJson = Annotated[
@@ -68,7 +68,7 @@ SHAPE, SCHEDULE, RUN = "Model", "Training", "Run"
 
 
 def changed(settings: Any, **options: Any) -> Any:
-    """The settings with those options that were given."""
+    """The settings, updated with the options that were given."""
     return replace(settings, **{k: v for k, v in options.items() if v is not None})
 
 
@@ -80,22 +80,20 @@ def train(
     ] = None,
     data_dir: DataDir = None,
     resume: Annotated[
-        bool, typer.Option(help="Go on with a run that was stopped.")
+        bool, typer.Option(help="Continue a run that was stopped.")
     ] = False,
     processes: Annotated[
         int | None,
-        typer.Option(min=1, help="[default: one per GPU, or per core up to 4]"),
+        typer.Option(min=1, help="[default: one per GPU, or per CPU core up to 4]"),
     ] = None,
     device: Device = "auto",
     tensorboard: Annotated[
         bool, typer.Option(help="Also log for TensorBoard.")
     ] = False,
     as_json: AsJson = False,
-    size: Annotated[
-        int | None, typer.Option(help="Pairs of the grammar to train on.")
-    ] = None,
+    size: Annotated[int | None, typer.Option(help="Grammar pairs to train on.")] = None,
     vocab_size: Annotated[
-        int | None, typer.Option(help="Subwords to learn; 0 takes whole words.")
+        int | None, typer.Option(help="Subwords to learn; 0 uses whole words.")
     ] = None,
     d_model: Annotated[int | None, typer.Option(rich_help_panel=SHAPE)] = None,
     d_ff: Annotated[int | None, typer.Option(rich_help_panel=SHAPE)] = None,
@@ -107,16 +105,16 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(rich_help_panel=SCHEDULE)] = None,
     batch_tokens: Annotated[
-        int | None, typer.Option(rich_help_panel=SCHEDULE, help="Tokens of one update.")
+        int | None, typer.Option(rich_help_panel=SCHEDULE, help="Tokens per update.")
     ] = None,
     accumulate: Annotated[
-        int | None, typer.Option(rich_help_panel=SCHEDULE, help="Pieces of one update.")
+        int | None, typer.Option(rich_help_panel=SCHEDULE, help="Pieces per update.")
     ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(
             rich_help_panel=SCHEDULE,
-            help="Peak of a cosine; 0 is the paper's Eq. 3 instead.",
+            help="Peak of a cosine schedule; 0 uses the paper's Eq. 3 instead.",
         ),
     ] = None,
     warmup: Annotated[int | None, typer.Option(rich_help_panel=SCHEDULE)] = None,
@@ -128,7 +126,7 @@ def train(
         int | None,
         typer.Option(
             rich_help_panel=SCHEDULE,
-            help="Stop after so many validations without a gain.",
+            help="Stop after this many validations without improvement.",
         ),
     ] = None,
     keep: Annotated[
@@ -136,12 +134,12 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(rich_help_panel=SCHEDULE)] = None,
 ) -> None:
-    """Train a model. Each corpus has its recipe; the options change it.
+    """Train a model. Each corpus has a recipe, whose settings the options change.
 
-    The folder of the run holds the best weights, the tokenizer, the settings,
-    history.jsonl (one line for each validation), its picture curve.png, and the last
-    checkpoints. Stop it at any time, with Ctrl-C or a power cut: the same command with
-    --resume ends exactly as if nothing had happened.
+    The run's folder holds the best weights, the tokenizer, the settings, history.jsonl
+    (one line per validation), its plot curve.png, and the last checkpoints. If it is
+    stopped at any time, by Ctrl-C or a power cut, the same command with --resume gives
+    exactly the result of a run that never stopped.
 
     Examples:
 
@@ -201,11 +199,11 @@ def train(
 def translate(
     sentences: Annotated[
         list[str] | None,
-        typer.Argument(help="German sentences. [default: lines of stdin]"),
+        typer.Argument(help="German sentences. [default: lines from stdin]"),
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(help="A text file, one sentence a line.", dir_okay=False),
+        typer.Option(help="A text file, one sentence per line.", dir_okay=False),
     ] = None,
     model: Model = None,
     device: Device = "auto",
@@ -216,12 +214,13 @@ def translate(
         typer.Option(help="Sample instead of searching, at this temperature."),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(help="Sample from the k likeliest.")
+        int | None, typer.Option(help="Sample from the k likeliest tokens.")
     ] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Sample from the likeliest p.")
+        float | None,
+        typer.Option(help="Sample from the likeliest tokens, up to mass p."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for sampling.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Translate sentences, a file, or standard input, line by line.
@@ -263,10 +262,10 @@ def translate(
 def evaluate(
     corpus: Annotated[
         str | None,
-        typer.Option(help=f"{CORPORA} [default: the one it was trained on]"),
+        typer.Option(help=f"{CORPORA} [default: the model's training corpus]"),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="test, validation or train: choose by validation.")
+        str, typer.Option(help="test, validation or train; tune on validation.")
     ] = "test",
     data_dir: DataDir = None,
     model: Model = None,
@@ -274,14 +273,14 @@ def evaluate(
     beam_size: BeamSize = 5,
     alpha: Alpha = 0.6,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Score only the first pairs.")
+        int | None, typer.Option(min=1, help="Score only this many pairs.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Translate a split of a corpus, greedily and by beam search, and score both.
 
-    BLEU and chrF are sacreBLEU's, cased and detokenized; their signature says exactly
-    how. word_bleu is over lowercased spaCy words, as many tutorials print it.
+    BLEU and chrF are sacreBLEU's, cased and detokenized; the signature records the
+    details. word_bleu is computed over lowercased spaCy words, as in many tutorials.
     Multi30k's test split is test_2016_flickr.
 
     Example:
@@ -303,7 +302,7 @@ def evaluate(
 @app.command()
 def average(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    last: Annotated[int, typer.Option(help="How many checkpoints, from the end.")] = 5,
+    last: Annotated[int, typer.Option(help="How many of the last checkpoints.")] = 5,
     output: Annotated[
         Path | None, typer.Option(help="Folder to write. [default: RUN-average]")
     ] = None,
@@ -321,13 +320,13 @@ def download(
         typer.Option(help="Folder to write. [default: the platform's cache]"),
     ] = None,
 ) -> None:
-    """Download Multi30k (29,000 German-English captions), checked by SHA-256."""
+    """Download Multi30k (29,000 German-English captions), verified by SHA-256."""
     print(corpora.download_multi30k(data_dir))
 
 
 @app.command()
 def info(model: Model = None, as_json: AsJson = False) -> None:
-    """Say what is installed and what a model folder holds."""
+    """Show what is installed and what a model folder holds."""
     facts: dict[str, Any] = {
         "annotated_transformer": version("annotated-transformer"),
         "python": platform.python_version(),
@@ -345,7 +344,7 @@ def info(model: Model = None, as_json: AsJson = False) -> None:
 
 
 def given_texts(sentences: list[str] | None, file: Path | None) -> list[str]:
-    """The arguments, else the lines of the file, else those of standard input."""
+    """The arguments, or else the lines of the file, or else of standard input."""
     if sentences and file:
         raise InputError("give sentences or --file, not both")
     if sentences:
@@ -356,7 +355,7 @@ def given_texts(sentences: list[str] | None, file: Path | None) -> list[str]:
 
 
 def draw_curve(path: Path, history: list[dict[str, Any]]) -> None:
-    """Draw the loss and the BLEU of a run, as chapter 14 shows them."""
+    """Plot a run's loss and BLEU, as in chapter 14."""
     from annotated_transformer.plots import history_curves, use_style
 
     use_style()
@@ -383,7 +382,7 @@ def report_scores(facts: dict[str, Any], results: dict, as_json: bool) -> None:
 
 
 def report(facts: dict[str, Any], as_json: bool) -> None:
-    """Print facts on stdout, as one JSON object or a line each."""
+    """Print facts on stdout, as one JSON object or one per line."""
     if as_json:
         print(json.dumps(facts, ensure_ascii=False))
         return
@@ -396,7 +395,7 @@ def report(facts: dict[str, Any], as_json: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line: 0 if all went well, 2 and one line on stderr if not."""
+    """Run the command line; bad input exits with 2 and one line on stderr."""
     try:
         app()
     except (InputError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Settings: the sizes of a model (Table 3), and how it is trained (§5)."""
+"""Settings: a model's sizes (Table 3), and how to train it (§5)."""
 
 from dataclasses import dataclass, replace
 
@@ -13,9 +13,9 @@ class TransformerConfig:
 
     `tgt_vocab_size=None` means one vocabulary for both languages, and so one matrix for
     the two embeddings and the output (§3.4). `d_k` and `d_v`, the widths of one head,
-    are `d_model / n_heads` unless given.
+    default to `d_model / n_heads`.
 
-    Raises InputError for sizes that cannot make a model.
+    Raises InputError for sizes that do not make a valid model.
     """
 
     vocab_size: int = 37_000
@@ -96,9 +96,9 @@ TINY = TransformerConfig(
     dropout=0.1,
 )
 
-# Table 3's rows: their sizes, and the printed count of parameters in millions. (A)
-# varies heads, (B) d_k, (C) size, (D) dropout, (E) positions; rows A, D and E print no
-# count, which means "as base": 65.
+# Table 3's rows: their sizes, and the printed parameter count in millions. (A) varies
+# heads, (B) d_k, (C) size, (D) dropout, (E) positions; rows A, D and E print no count,
+# which means the same as base: 65.
 TABLE_3: dict[str, tuple[TransformerConfig, int]] = {
     "base": (BASE, 65),
     "A h=1": (replace(BASE, n_heads=1), 65),
@@ -123,11 +123,11 @@ TABLE_3: dict[str, tuple[TransformerConfig, int]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How to train. A step is one update; its batch is shared by all processes.
+    """How to train (§5): a step is one update, from a batch that all processes split.
 
-    `learning_rate=None` is the schedule of Eq. 3 (§5.3); a number is the peak of
-    a cosine over all steps. `accumulate` cuts a batch into as many pieces, one after
-    the other, for the same update in less memory. `patience` stops after as many
+    `learning_rate=None` means the schedule of Eq. 3 (§5.3); a number is the peak of a
+    cosine over all steps. `accumulate` cuts a batch into that many pieces, run one
+    after another, for the same update in less memory. `patience` stops after that many
     validations without a better score; None never stops early.
     """
 
@@ -152,7 +152,7 @@ class TrainingConfig:
             raise InputError(f"smoothing must be in [0, 1), not {self.smoothing}")
 
     def rate(self, step: int, d_model: int) -> float:
-        """The learning rate of a step, counted from 1."""
+        """The learning rate at a step, counted from 1 (§5.3)."""
         if self.learning_rate is None:
             return inverse_square_root(step, d_model=d_model, warmup=self.warmup)
         return cosine(

@@ -1,4 +1,4 @@
-"""The copy task: the smallest job that needs the whole model to work."""
+"""The copy task: the smallest task that needs the whole model to work."""
 
 import torch
 from jaxtyping import Int
@@ -18,11 +18,11 @@ def copy_batch(
     *,
     generator: torch.Generator | None = None,
 ) -> Batch:
-    """Random symbols, to be written again in the same order.
+    """Random symbols, to be copied in the same order.
 
     Source and target end with the end token; the target also begins with the start
-    token, the same one that decoding starts from. Raises InputError if no symbol or no
-    length is left.
+    token, the same one that decoding starts from. Raises InputError if the vocabulary
+    has no symbols, or if a size is below 1.
     """
     if vocab_size <= FIRST_SYMBOL:
         raise InputError(
@@ -39,6 +39,6 @@ def copy_batch(
 
 
 def exact_match(outputs: list[list[int]], src: Int[Tensor, "batch length"]) -> float:
-    """Percentage of outputs that repeat their source symbol for symbol."""
+    """The percentage of outputs that repeat their source, symbol for symbol."""
     hits = [out == ids.tolist()[:-1] for out, ids in zip(outputs, src, strict=True)]
     return 100 * sum(hits) / len(hits)

@@ -14,7 +14,7 @@ from annotated_transformer.errors import InputError
 from annotated_transformer.grammar import Pair, grammar_corpus
 
 SAMPLES, N_CAPTIONS = Path(__file__).with_name("samples.tsv"), 90
-DATA_VARIABLE = "ANNOTATED_TRANSFORMER_DATA"  # the folder of whoever has no network
+DATA_VARIABLE = "ANNOTATED_TRANSFORMER_DATA"  # a folder to read without a network
 COMMIT = "a3d2e0d26b56f3846f66a952536ffed4e401d05a"
 BASE_URL = (
     f"https://raw.githubusercontent.com/multi30k/dataset/{COMMIT}/data/task1/raw/"
@@ -41,8 +41,8 @@ SHA256 = {
 def multi30k(data_dir: str | Path | None = None) -> dict[str, list[Pair]]:
     """Multi30k, German and English image captions, by split.
 
-    Read from `data_dir`, else from the folder named by ANNOTATED_TRANSFORMER_DATA, else
-    downloaded once and cached.
+    Read from `data_dir`, or else from the folder named by ANNOTATED_TRANSFORMER_DATA,
+    or else downloaded once and cached.
     """
     folder = named_folder(data_dir) or download_multi30k()
     corpus = {}
@@ -50,7 +50,7 @@ def multi30k(data_dir: str | Path | None = None) -> dict[str, list[Pair]]:
         german = checked_file(folder, f"{name}.de.gz")
         english = checked_file(folder, f"{name}.en.gz")
         corpus[split] = pairs = parallel_text(german, english)
-        if len(pairs) != n_pairs:  # an unpacked file has no other check
+        if len(pairs) != n_pairs:  # the only check of an unpacked file
             raise InputError(
                 f"{german} has {len(pairs):,} pairs instead of {n_pairs:,}: "
                 "copy it again"
@@ -77,14 +77,14 @@ def sample_captions() -> dict[str, list[Pair]]:
 
 
 def download_multi30k(data_dir: str | Path | None = None) -> Path:
-    """Download what is missing of Multi30k, and return the folder that now holds it.
+    """Download the missing files of Multi30k, and return the folder that holds them.
 
-    Each file is checked before it gets its name: a broken download leaves nothing.
+    Each file is checked before it gets its name: a broken download leaves no file.
     """
     import pooch
     from requests.exceptions import RequestException
 
-    # Its notes name this machine's folders, which notebooks would store.
+    # Its log names this machine's folders, which notebooks would store.
     pooch.get_logger().setLevel("WARNING")
     folder = named_folder(data_dir) or cache_folder()
     files = pooch.create(folder, BASE_URL, registry=SHA256)
@@ -104,9 +104,9 @@ def download_multi30k(data_dir: str | Path | None = None) -> Path:
 
 
 def parallel_text(source: str | Path, target: str | Path) -> list[Pair]:
-    """Pairs from two UTF-8 text files, plain or .gz, one sentence a line in both.
+    """Pairs from two UTF-8 text files, plain or .gz, with one sentence per line.
 
-    White space around a sentence and lines that are blank in both files are dropped.
+    Whitespace around a sentence and lines that are blank in both files are dropped.
     """
     lines, other_lines = read_lines(Path(source)), read_lines(Path(target))
     if len(lines) != len(other_lines):
@@ -119,7 +119,7 @@ def parallel_text(source: str | Path, target: str | Path) -> list[Pair]:
 
 
 def parallel_tsv(path: str | Path) -> list[Pair]:
-    """Pairs from one UTF-8 text file, plain or .gz, with "source tab target" lines."""
+    """Pairs from one UTF-8 text file, plain or .gz, a tab between source and target."""
     pairs = []
     for number, line in enumerate(read_lines(Path(path)), 1):
         source, *targets = line.split("\t") if line.strip() else ("", "")
@@ -139,9 +139,9 @@ def split_corpus(
     test: float = 0.05,
     seed: int = 0,
 ) -> dict[str, list[Pair]]:
-    """Deal pairs into train, validation and test, by shares of the distinct sources.
+    """Split pairs into train, validation and test, by fractions of distinct sources.
 
-    All pairs with the same source go to one split, so no test sentence was trained on.
+    All pairs with the same source go to one split, so no test source is trained on.
     """
     groups: dict[str, list[Pair]] = {}
     for pair in pairs:
@@ -169,9 +169,9 @@ def split_corpus(
 def load_corpus(
     name: str, *, data_dir: str | Path | None = None, size: int = 20_000, seed: int = 0
 ) -> dict[str, list[Pair]]:
-    """A corpus by splits: "grammar", "multi30k", or files, "pairs.tsv" or "a.de,b.en".
+    """A corpus by split: "grammar", "multi30k", or files, "pairs.tsv" or "a.de,b.en".
 
-    `data_dir` is for Multi30k alone, `size` for the grammar alone.
+    `data_dir` is only for Multi30k, and `size` only for the grammar.
     """
     if name == "grammar":
         return grammar_corpus(size=size, seed=seed)
@@ -182,13 +182,13 @@ def load_corpus(
     if name.count(",") == 1:
         return split_corpus(parallel_text(*name.split(",")), seed=seed)
     raise InputError(
-        f"there is no corpus {name!r}: choose grammar, multi30k, a file of lines "
-        "source-tab-target, or two files as source.txt,target.txt"
+        f"there is no corpus {name!r}: choose grammar, multi30k, a file with a tab "
+        "between source and target, or two files as source.txt,target.txt"
     )
 
 
 def cache_folder() -> Path:
-    """Where a download is kept on this platform."""
+    """Where downloads are kept on this platform."""
     import pooch
 
     return pooch.os_cache("annotated-transformer") / "multi30k"
@@ -204,7 +204,7 @@ def named_folder(data_dir: str | Path | None) -> Path | None:
 
 
 def checked_file(folder: Path, name: str) -> Path:
-    """A file of Multi30k, packed and of the right checksum, or else unpacked."""
+    """A file of Multi30k: the .gz, if its checksum is right, or else the plain one."""
     packed, plain = folder / name, folder / name.removesuffix(".gz")
     if packed.is_file():
         found = hashlib.sha256(packed.read_bytes()).hexdigest()
@@ -223,7 +223,7 @@ def checked_file(folder: Path, name: str) -> Path:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, cut at line feeds alone, not at other breaks."""
+    """The lines of a text file, split only at line feeds, not at other breaks."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -233,22 +233,22 @@ def read_lines(path: Path) -> list[str]:
             data = gzip.decompress(data)
         except (EOFError, OSError, zlib.error) as error:
             raise InputError(
-                f"{path} is not a whole gzip file ({error}): copy it again"
+                f"{path} is not a complete gzip file ({error}): copy it again"
             ) from None
     return decode_lines(data, str(path))
 
 
 def decode_lines(data: bytes, place: str) -> list[str]:
-    """The lines of UTF-8 text; `place` says in errors where it came from."""
+    """The lines of UTF-8 text; errors name `place` as where it came from."""
     lines = data.removeprefix(codecs.BOM_UTF8).split(b"\n")
     if not lines[-1]:
-        lines.pop()  # what follows the last line feed is no line
+        lines.pop()  # what follows the last line feed is not a line
     lines = [line.removesuffix(b"\r") for line in lines]
     return [decode_line(line, f"{place}, line {n}") for n, line in enumerate(lines, 1)]
 
 
 def decode_line(line: bytes, place: str) -> str:
-    """Strict UTF-8 without NUL, which is nearly always a file in another encoding."""
+    """Decode strict UTF-8; a NUL nearly always means a file in another encoding."""
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -262,7 +262,7 @@ def decode_line(line: bytes, place: str) -> str:
 
 
 def without_blanks(lines: Iterable[Pair], place: str) -> list[Pair]:
-    """The pairs with text; half a pair often means that two files have shifted."""
+    """The pairs with text; half a pair often means that the files are misaligned."""
     pairs = []
     for number, (source, target) in enumerate(lines, 1):
         pair = source.strip(), target.strip()
@@ -272,7 +272,7 @@ def without_blanks(lines: Iterable[Pair], place: str) -> list[Pair]:
             side = "target" if pair[0] else "source"
             raise InputError(
                 f"{place}, line {number}: only the {side} is blank: complete the pair, "
-                "or see whether the lines have shifted"
+                "or check whether the files are misaligned"
             )
     if not pairs:
         raise InputError(f"{place}: there are no sentence pairs")

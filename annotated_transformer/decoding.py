@@ -82,7 +82,7 @@ def greedy_search(model: Transformer, src: Int[Tensor, "batch src"]) -> list[lis
 def keep_top_k(
     logits: Float[Tensor, "rows vocab"], k: int
 ) -> Float[Tensor, "rows vocab"]:
-    """Leave only the k likeliest tokens possible."""
+    """Rule out all but the k likeliest tokens."""
     worst = logits.topk(min(k, logits.size(-1))).values[:, -1:]
     return logits.masked_fill(logits < worst, -torch.inf)
 
@@ -90,7 +90,7 @@ def keep_top_k(
 def keep_top_p(
     logits: Float[Tensor, "rows vocab"], p: float
 ) -> Float[Tensor, "rows vocab"]:
-    """Leave only the fewest likeliest tokens that together have probability p."""
+    """Rule out all but the fewest likeliest tokens that together have probability p."""
     ordered, index = logits.softmax(-1).sort(descending=True)
     surplus = ordered.cumsum(-1) - ordered >= p  # what came before was already enough
     return logits.masked_fill(surplus.scatter(-1, index, surplus), -torch.inf)
@@ -131,7 +131,7 @@ def sample(
 
 
 def length_penalty(length: Tensor | int, alpha: float) -> Tensor | float:
-    """((5 + length) / 6) ** alpha, which divides a hypothesis' log-probability (§6.1).
+    """((5 + length) / 6) ** alpha, which divides a hypothesis's log-probability (§6.1).
 
     From Wu et al. 2016, Eq. 14; without it, every word makes a sentence look worse.
     """

@@ -66,7 +66,7 @@ def fast_path(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def fast_products(device: torch.device | str) -> Iterator[None]:
-    """Let float32 matrix products take the device's fastest units, then switch back.
+    """Let float32 matrix products use the device's fastest units, then switch back.
 
     On a GPU these are TF32 units. On a CPU oneDNN takes the place of MKL, which is half
     as fast on some processors; where the processor has bfloat16 matrix units, the

@@ -2,4 +2,4 @@
 
 
 class InputError(ValueError):
-    """Bad input. The message says in one line what was wrong and what to do."""
+    """Bad input. The message says in one line what is wrong and what to do."""

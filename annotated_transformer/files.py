@@ -1,4 +1,4 @@
-"""Files: written whole or not at all; JSON."""
+"""Files, written whole or not at all, and JSON."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from annotated_transformer.errors import InputError
 
 @contextmanager
 def whole_or_nothing(path: Path) -> Iterator[Path]:
-    """Yield a temporary place to write to, renamed to `path` when all went well."""
+    """Yield a temporary path to write to, renamed to `path` once all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -1,7 +1,7 @@
-"""A synchronous grammar: German sentences like image captions, each with its English.
+"""A synchronous grammar: German sentences like image captions, and their translations.
 
 Both languages are built from the same choices, so that each German sentence has exactly
-one translation. Whole combinations never occur in training: they test composition, not
+one translation. Some combinations never occur in training: they test composition, not
 memory.
 """
 
@@ -12,7 +12,7 @@ from functools import cache
 from annotated_transformer.errors import InputError
 
 Pair = tuple[str, str]  # German, English
-MAX_SIZE = 500_000  # far below what the grammar holds, so that new sentences come fast
+MAX_SIZE = 500_000  # far below what the grammar can make, so new sentences come fast
 
 # Kind: gender, singular, plural, English; then English plural and pronoun if irregular.
 # "m*" is the n-declension: outside the nominative the singular looks like the plural.
@@ -136,7 +136,7 @@ while: {S} {V} {M} {P}, während {s} {m} {p}{v} = {S} {V} {M} while {s} {v} {m}
 while first: während {s} {m} {p}{v}, {V} {S} {M} {P} = while {s} {v} {m}, {S} {V} {M}
 because: {S} {V} {M} {P}, weil {s} {m} {v} = {S} {V} {M} because {s} {v} {m}
 """
-# Nobody sleeps and reads at once, and wearing a coat is no event for "while".
+# Nobody sleeps and reads at once, and wearing a coat is not an event for "while".
 ALONE = {"sleeping", "falling asleep", "sitting on", "standing next to", "crying"}
 MISFITS = {"relative": ALONE, "while": {"wearing"}, "while first": {"wearing"}}
 # Never in training: an adjective with a noun, a verb that comes last in its clause.
@@ -197,18 +197,18 @@ class Phrase:
 
 
 def rows(table: str) -> list[list[str]]:
-    """Split a table into its lines, and each at its colon."""
+    """Split a table into lines, and each line at its colon."""
     return [line.split(": ") for line in table.strip().splitlines()]
 
 
 def read_nouns() -> list[Noun]:
-    """Read the nouns out of their table."""
+    """Read the nouns from their table."""
     table = [(kind, nouns.split(", ")) for kind, nouns in rows(NOUN_TABLE)]
     return [Noun(kind, *noun.split()) for kind, nouns in table for noun in nouns]
 
 
 def read_verb(line: str) -> Verb:
-    """Read one line of the table of verbs."""
+    """Read one line of the verb table."""
     forms, english, subjects, objects, reason = line.split("|")
     government, _, objects = objects.rpartition(": ")
     lists = subjects.split(), objects.split(), reason.split()
@@ -240,7 +240,7 @@ def join(*pairs: Pair) -> Pair:
 
 
 def finish(text: str) -> str:
-    """Tidy the spaces, fuse prepositions with articles, begin and end the sentence."""
+    """Tidy the spaces, contract prepositions with articles, capitalize, punctuate."""
     text = f" {' '.join(text.split())}.".replace(" ,", ",")
     for long, short in CONTRACTIONS.items():
         text = text.replace(f" {long} ", f" {short} ")
@@ -255,7 +255,7 @@ class Sampler:
         self.used: set[str] = set()
 
     def chance(self, probability: float) -> bool:
-        """Say yes with this probability."""
+        """Return True with this probability."""
         return self.random.random() < probability
 
     def noun(self, kinds: list[str], but: Noun | None = None) -> Noun:
@@ -264,7 +264,7 @@ class Sampler:
         return self.random.choice(fits)
 
     def adjectives(self, noun: Noun, needed: bool) -> list[Pair]:
-        """Draw no adjective unless needed, or one, or a quality and a color."""
+        """Draw no adjective (unless needed), one, or a quality and a color."""
         if not needed and self.chance(0.8 if noun.kind == "place" else 0.55):
             return []
         options = (fitting(t, noun.kind, noun.german) for t in (QUALITIES, COLORS))
@@ -302,7 +302,7 @@ class Sampler:
         return Phrase(join(article, *words, (german, english)), noun, is_plural)
 
     def dress(self, person: Phrase) -> Phrase:
-        """Say of a few people what they are dressed in; two of them are in coats."""
+        """Dress a few of the people; two of them wear coats, not a coat."""
         if person.noun.kind != "person" or self.chance(0.85):
             return person
         wear = self.phrase(self.noun(["wear"]), "dat", person.is_plural)
@@ -351,7 +351,7 @@ class Sampler:
         return {"s": (he, they), "v": be, "m": (verb.reason[0], verb.reason[1])}
 
     def sentence(self) -> Pair | None:
-        """Draw a sentence, or None where what was drawn does not go together."""
+        """Draw a sentence, or return None if its parts do not go together."""
         self.used = set()
         pattern = self.random.choice(list(PATTERNS))
         verb, other = self.random.choices(VERBS, k=2)
@@ -384,7 +384,7 @@ class Sampler:
 
 
 def grammar_corpus(size: int = 20_000, seed: int = 0) -> dict[str, list[Pair]]:
-    """Return `size` training pairs, and validation and test pairs that combine anew."""
+    """Return `size` training pairs, and held-out pairs that combine words anew."""
     if not (isinstance(size, int) and 1 <= size <= MAX_SIZE):
         raise InputError(f"size ({size}) must be a whole number from 1 to {MAX_SIZE}")
     if not (isinstance(seed, int) and seed >= 0):

@@ -14,7 +14,7 @@ Vectors = Float[Tensor, "batch length d_model"]  # one for each position
 
 
 class FeedForward(nn.Module):
-    """Widen, apply max(0, x), narrow again, at each position alone (§3.3, Eq. 2)."""
+    """Widen, apply max(0, x), narrow again, for each position alone (§3.3, Eq. 2)."""
 
     def __init__(self, d_model: int, d_ff: int, *, activation: str = "relu"):
         super().__init__()
@@ -28,7 +28,10 @@ class FeedForward(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Look up each token's vector, scaled by sqrt(d_model) (§3.4)."""
+    """Look up each token's vector, scaled by sqrt(d_model) (§3.4).
+
+    Weight tying: the `Transformer` uses the same matrix as its output layer.
+    """
 
     def __init__(self, vocab_size: int, d_model: int):
         super().__init__()
@@ -41,7 +44,7 @@ class Embeddings(nn.Module):
 
 
 def sinusoids(length: int, d_model: int) -> Float[Tensor, "length d_model"]:
-    """Sines in the even columns, cosines in the odd ones, ever slower (§3.5)."""
+    """Sines in the even columns, cosines in the odd ones, ever longer waves (§3.5)."""
     position = torch.arange(length, dtype=torch.float64)[:, None]
     column = torch.arange(0, d_model, 2, dtype=torch.float64)
     angle = position / 10_000 ** (column / d_model)  # (length, d_model / 2)
@@ -60,13 +63,13 @@ class SinusoidalPositions(nn.Module):
         """Add the rows from `start` on; the table grows when x is longer than it."""
         end = start + x.size(1)
         if end > len(self.table):
-            with torch.inference_mode(False):  # a table that training can use, too
+            with torch.inference_mode(False):  # so that training can use it, too
                 self.table = sinusoids(2 * end, x.size(-1)).to(self.table)
         return x + self.table[start:end]
 
 
 class LearnedPositions(nn.Module):
-    """Add a learned vector for each position (Table 3, row E), up to a last one."""
+    """Add a learned vector at each position, up to a fixed length (Table 3, row E)."""
 
     def __init__(self, max_length: int, d_model: int):
         super().__init__()
@@ -77,7 +80,7 @@ class LearnedPositions(nn.Module):
         end = start + x.size(1)
         if end > len(self.table):
             raise InputError(
-                f"{end} positions asked for, {len(self.table)} learned: "
+                f"{end} positions requested, but only {len(self.table)} learned: "
                 "use shorter input, or a model with sinusoidal positions"
             )
         return x + self.table[start:end]
@@ -92,8 +95,8 @@ def layer_norm(
 ) -> Float[Tensor, "*batch d_model"]:
     """Give each position mean 0 and variance 1, then a learned scale and shift (§3.1).
 
-    The variance divides by d_model (not d_model - 1), and eps stands inside the root,
-    as in Ba et al. 2016 and `nn.LayerNorm`, the fused version that the model runs.
+    The variance divides by d_model (not d_model - 1), and eps is inside the square
+    root, as in `nn.LayerNorm`, the fused version that the model runs (Ba et al. 2016).
     """
     mean = x.mean(-1, keepdim=True)
     variance = x.var(-1, correction=0, keepdim=True)

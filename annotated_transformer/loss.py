@@ -13,7 +13,7 @@ def smoothed_targets(
 ) -> Float[Tensor, "n vocab_size"]:
     """1 - smoothing on the label, the rest spread evenly over all real tokens (§5.4).
 
-    Padding is not a token: it gets nothing, and a padded position is a row of zeros.
+    Padding is not a real token: it gets 0, and a padded position is a row of zeros.
     """
     targets = torch.full((len(labels), vocab_size), smoothing / (vocab_size - 1))
     targets[torch.arange(len(labels)), labels] += 1 - smoothing
@@ -25,13 +25,13 @@ def smoothed_targets(
 def smoothed_kl(
     logits: Float[Tensor, "n vocab"], labels: Int[Tensor, " n"], smoothing: float = 0.1
 ) -> Float[Tensor, ""]:
-    """The explicit form: KL divergence from the model to the smoothed target, summed.
+    """The explicit form: KL(smoothed target || model), summed over positions (§5.4).
 
-    Zero where the model says exactly the smoothed target; `label_smoothed_loss` is this
-    plus the entropy of the targets, a constant.
+    Zero where the model predicts exactly the smoothed target; `label_smoothed_loss` is
+    this plus the entropy of the targets, a constant.
     """
     logits = logits.clone()
-    logits[:, PAD] = -torch.inf  # the model never has to say padding
+    logits[:, PAD] = -torch.inf  # padding is never predicted
     targets = smoothed_targets(labels, logits.size(-1), smoothing)
     return F.kl_div(logits.log_softmax(-1)[:, 1:], targets[:, 1:], reduction="sum")
 
@@ -45,15 +45,15 @@ def label_smoothed_loss(
 ) -> Float[Tensor, ""]:
     """Cross entropy with the smoothed target, summed over real labels, in nats (§5.4).
 
-    Smoothing adds to the plain cross entropy only the margin between the label's logit
-    and the mean logit:  loss = CE + smoothing * (logit[label] - mean(logits)).
-    The plain part then runs fused with the projection, in chunks that never store the
-    (n, vocab) logits, and the margin needs one dot product a position.
-    Row 0 of the output matrix is padding's: left out, so that padding gets neither
-    smoothing mass nor probability, and padded positions count for nothing.
+    Smoothing only adds the margin of the label's logit over the mean logit to the plain
+    cross entropy:  loss = CE + smoothing * (logit[label] - mean(logits)).
+    The plain part can then be fused with the output layer, in chunks that never store
+    the (n, vocab) logits, and the margin needs one dot product per position.
+    Row 0 of `weight` belongs to padding. It is left out, so that padding gets neither
+    smoothing mass nor probability; padded positions count for nothing.
     """
     weight, classes = weight[PAD + 1 :], labels - (PAD + 1)
-    margin = weight[classes.clamp(min=0)] - weight.mean(0)  # (n, d_model)
+    margin = weight[classes.clamp(min=0)] - weight.mean(0)
     penalty = (features * margin).sum(-1)[labels != PAD].sum()
     return linear_cross_entropy(features, weight, classes) + smoothing * penalty
 

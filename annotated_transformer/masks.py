@@ -10,7 +10,7 @@ from annotated_transformer.special import PAD
 def padding_mask(ids: Int[Tensor, "batch key"]) -> Bool[Tensor, "batch 1 1 key"]:
     """Every query of a sentence may look at the keys that are not padding.
 
-    Padded queries need no mask: their outputs are real numbers that nobody reads.
+    Padded queries need no mask: their outputs are finite, and nothing reads them.
     """
     return (ids != PAD)[:, None, None, :]
 

@@ -1,4 +1,4 @@
-"""Figures in one visual style: attention maps to point at, still maps, and curves."""
+"""Figures in one visual style: interactive attention maps, static maps, and curves."""
 
 import json
 import struct
@@ -14,13 +14,13 @@ from annotated_transformer.errors import InputError
 
 STYLE = Path(__file__).with_name("course.mplstyle")
 BLUES = ["#f7fbff", "#deebf7", "#c6dbef", "#9ecae1", "#6baed6"]
-BLUES += ["#4292c6", "#2171b5", "#08519c", "#08306b"]  # Matplotlib's map of that name
+BLUES += ["#4292c6", "#2171b5", "#08519c", "#08306b"]  # Matplotlib's colormap
 VEGA_LITE = "application/vnd.vegalite.v5+json"
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 
 
 def use_style() -> None:
-    """Give all figures the course's look. Notebooks call it once, at their start."""
+    """Give all figures the course's look. Notebooks call it once, at the top."""
     import altair
     import matplotlib.pyplot as plt
 
@@ -57,7 +57,7 @@ def altair_theme() -> Any:
 
 
 def mime_bundle(spec: dict, **_: Any) -> tuple[dict, dict]:
-    """An Altair chart for every viewer: live where Vega-Lite runs, else a picture.
+    """An Altair chart for every viewer: live where Vega-Lite runs, or else an image.
 
     JupyterLab's own Vega-Lite is version 5, so the spec says 5 and uses nothing newer.
     HTML is left out: JupyterLab would prefer it, and it needs the network.
@@ -75,7 +75,7 @@ def mime_bundle(spec: dict, **_: Any) -> tuple[dict, dict]:
 def attention_heatmap(
     weights: Any, rows: Sequence[str], columns: Sequence[str], *, title: str = ""
 ) -> Any:
-    """One map of attention to point at: each row's token looks at the columns' tokens.
+    """One interactive attention map: each row's token looks at the columns' tokens.
 
     `weights` is (query, key). Returns an Altair chart.
     """
@@ -92,7 +92,7 @@ def attention_heads(
     title: str = "",
     names: Sequence[str] | None = None,
 ) -> Any:
-    """The maps of several heads, side by side; pointing at a row picks it out in all.
+    """The maps of several heads, side by side; pointing at a row highlights it in all.
 
     `weights` is (heads, query, key); `names` label the heads, "head 0" and so on if
     none are given. Returns an Altair chart.
@@ -123,8 +123,10 @@ def title_and_description(
 
 
 def attention_chart(values: np.ndarray, rows: Any, columns: Any, *, step: int) -> Any:
-    """Cells (head, query, key). Places are numbers and tokens only their labels, so
-    that a token which occurs twice has two places.
+    """The cells of maps of shape (head, query, key).
+
+    Positions are numbers and tokens only their labels, so that a token that occurs
+    twice has two positions.
     """
     import altair as alt
 
@@ -173,7 +175,7 @@ def panels(columns: int = 1, *, width: float = 6.4, height: float = 3.6) -> tupl
     return figure, axes
 
 
-# The cells of every still map.
+# The cells of every static map.
 CELLS: dict[str, Any] = {
     "square": True,
     "linewidths": 1,
@@ -195,7 +197,7 @@ def heatmap(
     numbers: bool = False,
     axes: Any = None,
 ) -> Any:
-    """A still map of a matrix: attention weights, scores, a mask. Returns the figure.
+    """A static map of a matrix: attention weights, scores, a mask. Returns the figure.
 
     Where the lower limit is negative, blue is below zero and red above.
     """
@@ -260,7 +262,7 @@ def lines(
 
 
 def history_curves(history: Sequence[Mapping[str, Any]], *, x: str = "step") -> Any:
-    """What training wrote down: the losses and, if measured, BLEU beside them.
+    """What training recorded: the losses and, if measured, BLEU beside them.
 
     `history` holds the rows of a run's `history.jsonl`; a row may lack any key but `x`,
     which is "step" or "minutes". Returns the figure.
@@ -288,7 +290,7 @@ def history_curves(history: Sequence[Mapping[str, Any]], *, x: str = "step") -> 
 def fitting_array(
     values: Any, rows: Any, columns: Any, *, dimensions: int
 ) -> np.ndarray:
-    """The values as numbers, once their sizes are known to fit the tokens."""
+    """The values as numbers, after checking that their sizes fit the tokens."""
     array = as_numbers(values)
     if array.ndim != dimensions:
         raise InputError(f"the map has {array.ndim} dimensions, but needs {dimensions}")

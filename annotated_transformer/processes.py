@@ -1,4 +1,4 @@
-"""Processes that share each batch: who is who, and how they are started."""
+"""Processes that split each batch: their ranks, and how they are launched."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 
 @dataclass
 class Processes:
-    """Which of how many processes this is, and on which device, as torchrun set it."""
+    """This process's rank, how many processes there are, and this one's device."""
 
     rank: int = 0
     count: int = 1
@@ -29,7 +29,7 @@ class Processes:
 
     @classmethod
     def join(cls, device: str = "auto") -> "Processes":
-        """Join the group that torchrun made, if it made one; each has its own GPU."""
+        """Join torchrun's group, if there is one; each process has its own GPU."""
         chosen = choose_device(device)
         if chosen.type == "cuda" and "LOCAL_RANK" in os.environ:
             chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
@@ -45,11 +45,11 @@ class Processes:
         return self.rank == 0
 
     def part(self, items: Sequence[Item]) -> Sequence[Item]:
-        """This process's part of what is dealt to all of them."""
+        """This process's part of the items, which are dealt out to all processes."""
         return items[self.rank :: self.count]
 
     def gather(self, value: Any) -> list:
-        """Every process's value, in rank order, to every process."""
+        """Give every process the values of all processes, in rank order."""
         if self.count == 1:
             return [value]
         values = [None] * self.count
@@ -57,11 +57,11 @@ class Processes:
         return values
 
     def share(self, module: nn.Module) -> nn.Module:
-        """The module, so that its gradients are averaged over the processes."""
+        """Wrap the module so that its gradients are averaged over the processes."""
         return module if self.count == 1 else DistributedDataParallel(module)
 
     def seed(self, seed: int, step: int) -> None:
-        """Set the random state of a step, which differs from process to process."""
+        """Set the random state of a step, a different one in each process."""
         torch.manual_seed((seed * 1_000_003 + step) * 1_009 + self.rank)
 
     def check_launcher(self) -> None:
@@ -71,7 +71,7 @@ class Processes:
 
 
 def default_processes(device: str = "auto") -> int:
-    """One per core on a CPU, at most four; one per GPU where there are any."""
+    """One per core on a CPU, at most four; one per GPU if there are any."""
     kind = choose_device(device).type
     if kind != "cpu":
         return torch.cuda.device_count() if kind == "cuda" else 1
@@ -82,8 +82,8 @@ def default_processes(device: str = "auto") -> int:
 def launch(function: Callable[..., None], *arguments: Any, processes: int) -> None:
     """Run a function in this process, or in several that can `join`.
 
-    Under torchrun this process is one of those already. Several on one machine are
-    started by torchrun's own launcher, one thread each on a CPU.
+    Under torchrun, this process already is one of them. Otherwise torchrun's own
+    launcher starts several on this machine, which divide its cores as threads.
     """
     if processes == 1 or "WORLD_SIZE" in os.environ:
         function(*arguments)
@@ -109,7 +109,7 @@ def launch(function: Callable[..., None], *arguments: Any, processes: int) -> No
 
 
 def in_a_child(function: Callable[..., None], *arguments: Any) -> None:
-    """Bad input ends a child process with one line, like the parent."""
+    """Run in a child process, which bad input ends with one line, like the parent."""
     try:
         function(*arguments)
     except (InputError, OSError) as error:

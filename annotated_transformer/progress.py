@@ -1,4 +1,4 @@
-"""The progress of a run: its history, best weights and checkpoints, and its bar."""
+"""The progress of a run: history, best weights, checkpoints, and progress bar."""
 
 import json
 import shutil
@@ -30,9 +30,10 @@ HISTORY = "history.jsonl"  # in a run's folder: one line for each validation
 
 @dataclass
 class State:
-    """Where a run stands at a checkpoint; `waited` counts validations without a gain.
+    """The state of a run at a checkpoint.
 
-    `best` is the best score so far, counted so that more is better.
+    `best` is the best score so far, with its sign chosen so that higher is better;
+    `waited` counts the validations since then.
     """
 
     step: int = 0
@@ -47,10 +48,10 @@ class State:
 
 
 class Progress:
-    """Keeps a run: on disk, whole or not at all, and on the screen.
+    """Records a run on disk, each file whole or not at all, and shows it on screen.
 
-    `metric` names the figure of a validation that chooses the best weights: a loss by
-    its least, anything else by its most. Only the main process writes and shows.
+    `metric` names the validation score that selects the best weights: the lowest loss,
+    or the highest of any other score. Only the main process writes and shows.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Progress:
             self.state = State(**load_checkpoint(checkpoints[-1], model, optimizer))
         rows = read_history(run)
         self.history = [row for row in rows if row["step"] <= self.state.step]
-        self.now = self.step  # the step under way
+        self.now = self.step  # the step in progress
         self.loss, self.tokens = 0.0, 0  # since the last validation
         self.started = time.monotonic() - 60 * self.state.minutes
         self.cpu_started = time.process_time() - 60 * self.state.cpu_minutes
@@ -81,7 +82,7 @@ class Progress:
 
     @property
     def step(self) -> int:
-        """The last step that is done and saved."""
+        """The last step that was saved."""
         return self.state.step
 
     @property
@@ -90,7 +91,7 @@ class Progress:
         return self.state.has_stalled(self.config.patience)
 
     def steps(self) -> Iterator[int]:
-        """The steps that are left, counted from 1, under a bar."""
+        """The remaining steps, counted from 1, with a progress bar."""
         left = range(self.step + 1, self.config.steps + 1)
         bar = tqdm(
             left[: 0 if self.stalled else None],
@@ -119,7 +120,7 @@ class Progress:
         self.tokens += sum(piece.n_tokens for piece in pieces)
 
     def save(self, figures: dict[str, Any]) -> None:
-        """Take up a validation: history, checkpoint and, if it is the best, weights."""
+        """Record a validation: history, checkpoint and, if it is the best, weights."""
         parts = self.group.gather((self.loss, self.tokens))
         loss, tokens = map(sum, zip(*parts, strict=True))
         before = self.history[-1]["tokens"] if self.history else 0
@@ -130,7 +131,7 @@ class Progress:
         }
         row |= figures
         row["minutes"] = (time.monotonic() - self.started) / 60
-        # of this process
+        # of this process alone
         row["cpu_minutes"] = (time.process_time() - self.cpu_started) / 60
         self.history.append(row)
         self.loss, self.tokens = 0.0, 0
@@ -148,7 +149,7 @@ class Progress:
             self.write(improved)
 
     def write(self, improved: bool) -> None:
-        """Write what `save` took up, and forget checkpoints beyond `keep`."""
+        """Write what `save` recorded, and delete checkpoints beyond `keep`."""
         with whole_or_nothing(self.run / HISTORY) as temporary:
             lines = [json.dumps(row) + "\n" for row in self.history]
             temporary.write_text("".join(lines), "utf-8")
@@ -164,7 +165,7 @@ class Progress:
 
 
 def read_history(run: Path) -> list[dict[str, Any]]:
-    """The rows of a run's history; none if it has not begun."""
+    """The rows of a run's history; no rows if it has not begun."""
     path = run / HISTORY
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]

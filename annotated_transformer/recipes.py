@@ -1,4 +1,4 @@
-"""Recipes: all that decides how a run ends, one for each corpus."""
+"""Recipes: everything that determines a run's result, one for each corpus."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,7 +17,7 @@ FOR_CAPTIONS = TrainingConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides how a run ends, but for the number of processes.
+    """Everything that determines a run's result, except the number of processes.
 
     `vocab_size` is the number of subwords, or 0 for whole words; `size` is the number
     of grammar pairs to train on. The model's own vocabulary follows from the tokenizer.
@@ -31,7 +31,7 @@ class Recipe:
     size: int = 20_000
 
     def settings(self) -> dict[str, Any]:
-        """All but the model, as settings.json holds it."""
+        """All fields but the model, as settings.json stores them."""
         return {key: value for key, value in asdict(self).items() if key != "model"}
 
 
@@ -55,5 +55,5 @@ RECIPES = {
 
 
 def recipe_for(corpus: str) -> Recipe:
-    """The recipe for a corpus; a reader's own files take Multi30k's."""
+    """The recipe for a corpus; a reader's own files use Multi30k's."""
     return RECIPES.get(corpus) or replace(RECIPES["multi30k"], corpus=corpus)

@@ -1,4 +1,4 @@
-"""Attention maps on request: recorded from outside, for as long as somebody looks."""
+"""Attention maps on request: recorded from outside the model, while a block runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +12,12 @@ from annotated_transformer.devices import other_attention
 
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Collect every attention map of the forward passes run inside the `with` block.
+    """Collect the attention maps of the forward passes run inside the `with` block.
 
     Yields a dict from module name ("decoder.layers.0.cross_attention") to the weights
     (batch, heads, query, key) of the last pass, before dropout. The maps come from the
-    same pass as the output: for a while, `attend` is the `attention` of Eq. 1, which
-    has weights to show. Afterwards the model keeps nothing.
+    same pass as the output: inside the block, `attend` is the `attention` of Eq. 1,
+    which returns its weights. Afterwards the model keeps nothing.
     """
     maps: dict[str, Tensor] = {}
     with other_attention(model, lambda name: recorder(maps, name)):
@@ -25,7 +25,7 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 def recorder(maps: dict[str, Tensor], name: str) -> Any:
-    """An `attend` that keeps its weights in `maps`, under this name."""
+    """An `attend` that stores its weights in `maps`, under this name."""
 
     def attend(*arguments: Tensor | None, dropout: float) -> Tensor:
         heads, maps[name] = attention(*arguments, dropout=dropout)  # type: ignore

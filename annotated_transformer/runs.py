@@ -30,16 +30,16 @@ from annotated_transformer.translator import SETTINGS, Translator, save_settings
 
 
 def prepare(run: Path, recipe: Recipe, *, data_dir: Path | None, resume: bool) -> None:
-    """Make the folder of a run: tokenizer and settings, all that can go wrong early.
+    """Write a run's tokenizer and settings, so that bad input fails before training.
 
-    Raises InputError if the folder holds a run already (without `resume`), or one with
-    other settings (with it).
+    Raises InputError if the folder already holds a run, or, with `resume`, a run with
+    other settings.
     """
     pairs = load_corpus(recipe.corpus, data_dir=data_dir, size=recipe.size)
     exists = (run / SETTINGS).exists()
     if exists and not resume:
         raise InputError(
-            f"{run} holds a run already: --resume goes on with it, "
+            f"{run} already holds a run: --resume continues it, "
             "--run names another folder"
         )
     if exists:
@@ -63,7 +63,9 @@ def prepare(run: Path, recipe: Recipe, *, data_dir: Path | None, resume: bool) -
         for key, old, new in differences(saved.get(part, {}), now[part])
     ]
     if different:
-        raise InputError(f"{run} was begun with other settings: {', '.join(different)}")
+        raise InputError(
+            f"{run} was started with other settings: {', '.join(different)}"
+        )
 
 
 def differences(old: dict, new: dict) -> list[tuple[str, Any, Any]]:
@@ -78,7 +80,7 @@ def differences(old: dict, new: dict) -> list[tuple[str, Any, Any]]:
 
 
 def encode(pairs: list[Pair], tokenizer: Tokenizer) -> list[EncodedPair]:
-    """Text to ids, on both sides."""
+    """Turn text into ids, on both sides of each pair."""
     return [
         (tokenizer.encode_source(source), tokenizer.encode_target(target))
         for source, target in pairs
@@ -86,7 +88,7 @@ def encode(pairs: list[Pair], tokenizer: Tokenizer) -> list[EncodedPair]:
 
 
 def train_run(run: Path, data_dir: Path | None, options: dict[str, Any]) -> None:
-    """Train in a prepared folder: what each process of a run does.
+    """Train in a prepared folder: what each process of a run executes.
 
     The options are those of `train`: device, resume, tensorboard.
     """
@@ -114,7 +116,7 @@ def train_run(run: Path, data_dir: Path | None, options: dict[str, Any]) -> None
 def greedy_scores(
     translator: Translator, pairs: list[Pair]
 ) -> Callable[[Processes], dict[str, float]]:
-    """Validation by translating: each process takes its part of the sentences."""
+    """Validation by translating: each process translates its part of the sentences."""
 
     def score(group: Processes) -> dict[str, float]:
         sources = [source for source, _ in group.part(pairs)]

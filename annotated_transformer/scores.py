@@ -18,7 +18,7 @@ from annotated_transformer.tokenizers import split_words
 class Scores:
     """Scores of a whole corpus, each from 0 to 100, and how they were computed.
 
-    BLEU is cased and counts sacreBLEU's own tokens (13a); chrF is chrF2.
+    BLEU is cased and uses sacreBLEU's 13a tokens; chrF is chrF2.
     """
 
     bleu: float
@@ -28,7 +28,7 @@ class Scores:
 
 
 def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
-    """Compare translations with one reference each."""
+    """Compare translations with one reference each (§6.1)."""
     from sacrebleu.metrics import BLEU, CHRF
 
     if len(hypotheses) != len(references):
@@ -55,10 +55,10 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> Score
 
 
 def word_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """BLEU over lowercased spaCy words, as the well-known tutorials print it.
+    """BLEU over lowercased spaCy words, as in well-known tutorials.
 
-    Case does not count, and hyphens and "n't" are split otherwise than by 13a: compare
-    it only with figures that were computed in the same way.
+    Case is ignored, and hyphens and "n't" are split differently than by 13a: compare it
+    only with scores that were computed the same way.
     """
     from torchtext.data.metrics import bleu_score
 
@@ -74,7 +74,7 @@ def token_accuracy(
 ) -> float:
     """The percentage of labels that are predicted exactly; padding does not count.
 
-    `outputs` are predicted ids, of the shape of `labels`, or logits with one axis more.
+    `outputs` are predicted ids, shaped like `labels`, or logits with one more axis.
     """
     predictions = outputs.argmax(-1) if outputs.is_floating_point() else outputs
     if predictions.shape != labels.shape:

@@ -1,7 +1,7 @@
 """From text to ids and back: one vocabulary of subwords, or two of words (§5.1).
 
-A vocabulary is trained on the training split alone: one that has seen the test split
-knows words that a translator would meet there for the first time.
+A vocabulary is learned from the training split alone: one that has seen the test split
+knows words that a translator should meet there for the first time.
 """
 
 import io
@@ -24,10 +24,11 @@ SUBWORD_FILE, WORD_FILE = "tokenizer.model", "tokenizer.json"
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """What a translator asks of a tokenizer.
+    """What a translator needs from a tokenizer.
 
     Encoded sentences end with EOS and have no BOS. Decoding stops at the first EOS.
-    `shared`: source and target ids mean the same, so that one embedding can serve both.
+    `shared` says that source and target use the same ids, so that one embedding matrix
+    can serve both.
     """
 
     shared: bool
@@ -43,15 +44,15 @@ class Tokenizer(Protocol):
 
 
 def normalize(text: str) -> str:
-    """Compose accents (NFC) and make each run of white space one space.
+    """Compose accents (NFC) and turn each run of whitespace into one space.
 
-    This is all that encoding and decoding a known text may change.
+    Encoding and decoding may change nothing else in a text without unknown tokens.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"character {error.start + 1} is a lone surrogate, which is no text: "
+            f"character {error.start + 1} is a lone surrogate, which is not text: "
             "was it read with the wrong encoding?"
         ) from None
     # SentencePiece writes a space as U+2581, so that character cannot mean itself.
@@ -71,7 +72,7 @@ class SubwordTokenizer:
             "the SentencePiece model is damaged, or was trained with other settings: "
             "copy it again, or train a new one"
         )
-        # Half a file, even an empty one, can load. A whole one ends in its normalizer.
+        # Part of a file, even none, can load. A complete one ends with its normalizer.
         if b"identity" not in model[-24:]:
             raise bad_model
         try:
@@ -90,7 +91,7 @@ class SubwordTokenizer:
     ) -> "SubwordTokenizer":
         """Learn the pieces from both sides of the training split.
 
-        A text too small for `vocab_size` pieces gives as many as it has.
+        A text too small for `vocab_size` pieces yields as many as it can.
         """
         from sentencepiece import SentencePieceTrainer
 
@@ -113,7 +114,7 @@ class SubwordTokenizer:
             hard_vocab_limit=False,
             character_coverage=1.0,
             normalization_rule_name="identity",  # the default loses characters
-            max_sentence_length=10**7,  # longer ones would be left out in silence
+            max_sentence_length=10**7,  # longer ones would be silently dropped
             pad_id=PAD,
             bos_id=BOS,
             eos_id=EOS,
@@ -170,7 +171,7 @@ class WordTokenizer:
 
     @classmethod
     def train(cls, pairs: Iterable[Pair], *, min_freq: int = 2) -> "WordTokenizer":
-        """Keep the words that the training split holds at least `min_freq` times."""
+        """Keep the words that occur at least `min_freq` times in the training split."""
         counts: tuple[Counter[str], Counter[str]] = Counter(), Counter()
         for source, target in pairs:
             counts[0].update(split_words(source, "de"))
@@ -192,7 +193,7 @@ class WordTokenizer:
             return cls({**saved["source"]}, {**saved["target"]})
         except (KeyError, TypeError):
             raise InputError(
-                f"{folder / WORD_FILE} holds no counts of words: copy it again"
+                f"{folder / WORD_FILE} holds no word counts: copy it again"
             ) from None
 
     def save(self, folder: Path) -> None:
@@ -214,7 +215,7 @@ class WordTokenizer:
         return [*(self.target[word] for word in split_words(text, "en")), EOS]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The English text up to the first EOS, with a guess where the spaces were."""
+        """The English text up to the first EOS, guessing where the spaces were."""
         text = " ".join(self.target.itos[i] for i in content_ids(ids))
         text = re.sub(r" (n't\b|'(?:s|re|m|ll|ve|d)\b|[.,;:!?%)\]}])", r"\1", text)
         text = re.sub(r"([(\[{$]) ", r"\1", text)
@@ -230,7 +231,7 @@ class WordTokenizer:
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """The tokenizer that was saved in a folder, of whichever kind."""
+    """The tokenizer that was saved in a folder, of either kind."""
     folder = Path(folder)
     if (folder / SUBWORD_FILE).is_file():
         return SubwordTokenizer.load(folder)
@@ -246,18 +247,20 @@ def content_ids(ids: Iterable[int]) -> list[int]:
 
 
 def split_words(text: str, language: str) -> list[str]:
-    """The words of a text by spaCy's rules for a language, "de" or "en"."""
+    """The words of a text, by spaCy's rules for a language, "de" or "en"."""
     return [word.text for word in spacy_tokenizer(language)(normalize(text))]
 
 
 @cache
 def spacy_tokenizer(language: str) -> Any:
+    """spaCy's tokenizer for a language, "de" or "en", loaded once."""
     import spacy
 
     return spacy.blank(language).tokenizer  # rules alone: no model to download
 
 
 def torchtext_vocabulary(counts: dict[str, int]) -> Any:
+    """A torchtext vocabulary of the counted words, after the special tokens."""
     from torchtext.vocab import Vocab
 
     return Vocab(Counter(counts), specials=list(SPECIALS))

@@ -1,4 +1,4 @@
-"""The training loop (§5): exact to resume, equal on one process or many."""
+"""The training loop (§5): it resumes exactly, on one process or many."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -34,7 +34,7 @@ class Objective(nn.Module):
         self.model, self.smoothing = model, smoothing
 
     def forward(self, batch: Batch) -> Tensor:
-        """Summed over real labels: `train_step` divides by the count of them all."""
+        """Sum over the real labels; `train_step` divides by the whole batch's count."""
         features = self.model.features(batch.src, batch.tgt_in)
         return label_smoothed_loss(
             features.flatten(0, 1),
@@ -45,7 +45,7 @@ class Objective(nn.Module):
 
 
 def adam(model: nn.Module) -> torch.optim.Adam:
-    """Adam with the paper's betas and eps (§5.3); the schedule sets the rate."""
+    """Adam with the paper's betas and eps (§5.3); the schedule sets its rate."""
     return torch.optim.Adam(
         model.parameters(), lr=0.0, betas=(0.9, 0.98), eps=1e-9, fused=True
     )
@@ -59,7 +59,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> float:
 
 
 def cut(pairs: Sequence[EncodedPair], pieces: int) -> list[Batch]:
-    """Deal pairs into pieces like cards; a piece without a card counts for nothing."""
+    """Deal pairs into pieces like cards; a piece that gets none counts for nothing."""
     hands = [pairs[i::pieces] for i in range(pieces)]
     blank = collate(pairs[:1])
     blank.tgt[:] = PAD
@@ -78,8 +78,8 @@ def train_step(
     """One update from the pieces of a batch; returns their summed loss, in nats.
 
     Each piece's loss is divided by the tokens of the whole batch, never by its own, so
-    the gradient is that of the whole batch however it is cut. Processes average their
-    gradients, hence the factor. Clipping comes after the last piece.
+    the gradient is that of the whole batch, however it is cut. Processes average their
+    gradients, hence the factor `processes`. Clipping comes after the last piece.
     """
     optimizer.zero_grad()
     device = next(objective.parameters()).device
@@ -101,7 +101,7 @@ def train_step(
 def validate(
     objective: Objective, pairs: Sequence[EncodedPair], max_tokens: int
 ) -> float:
-    """Mean loss per token in nats, without smoothing: its exp is perplexity."""
+    """Mean loss per token in nats, without smoothing: its exp is the perplexity."""
     objective.eval()
     device = objective.model.tgt_embeddings.weight.device
     plain = Objective(objective.model, smoothing=0.0).eval()
@@ -123,7 +123,7 @@ def train(
     device: str = "auto",
     **keeping: Any,
 ) -> list[dict[str, Any]]:
-    """Train as §5 does; leave weights, history and checkpoints in the folder `run`.
+    """Train as in §5; write weights, history and checkpoints to the folder `run`.
 
     `score` adds to each validation; the rest goes to `Progress`. Returns the history.
     """
@@ -140,7 +140,7 @@ def train(
     batches = epochs(train_pairs, config.batch_tokens, config.seed, progress.step)
     with fast_path(model):
         for step, (epoch, pairs) in zip(progress.steps(), batches, strict=False):
-            group.seed(config.seed, step)  # so that a resumed run ends the same
+            group.seed(config.seed, step)  # so that resuming changes nothing
             model.train()
             rate = set_rate(optimizer, config.rate(step, model.config.d_model))
             pieces = group.part(cut(pairs, group.count * config.accumulate))

@@ -51,13 +51,13 @@ class EncoderLayer(nn.Module):
         self.residuals = nn.ModuleList(residuals)
 
     def forward(self, x: SrcVectors, src_mask: Mask) -> SrcVectors:
-        """Every source position may look at every other that is not padding."""
+        """Every source position may look at all that are not padding."""
         x = self.residuals[0](x, lambda x: self.self_attention(x, mask=src_mask))
         return self.residuals[1](x, self.feed_forward)
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, attention to the source, feed-forward (§3.1, Figure 1)."""
+    """Self-attention, cross-attention, then feed-forward (§3.1, Figure 1)."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class DecoderLayer(nn.Module):
     def forward(
         self, x: TgtVectors, memory: SrcVectors, src_mask: Mask, tgt_mask: Mask
     ) -> TgtVectors:
-        """Queries come from the target; in the middle, keys come from the memory."""
+        """Queries come from the target; cross-attention takes its keys from memory."""
         x = self.residuals[0](x, lambda x: self.self_attention(x, mask=tgt_mask))
         x = self.residuals[1](x, lambda x: self.cross_attention(x, memory, src_mask))
         return self.residuals[2](x, self.feed_forward)
@@ -90,7 +90,7 @@ class Encoder(nn.Module):
         self.norm = norm
 
     def forward(self, x: SrcVectors, src_mask: Mask) -> SrcVectors:
-        """Each layer rewrites the output of the one before."""
+        """Each layer takes the output of the one before."""
         for layer in self.layers:
             x = layer(x, src_mask)
         return self.norm(x)
@@ -114,7 +114,7 @@ class Decoder(nn.Module):
 
 
 def sublayers(c: TransformerConfig, n_attentions: int) -> list[Any]:
-    """What one layer is made of: attention, feed-forward, a residual around each."""
+    """The parts of one layer: attention, feed-forward, and a residual around each."""
     options: dict[str, Any] = {
         "d_k": c.d_k,
         "d_v": c.d_v,
@@ -131,16 +131,16 @@ def sublayers(c: TransformerConfig, n_attentions: int) -> list[Any]:
 
 
 def final_norm(c: TransformerConfig) -> nn.Module:
-    """Post-norm layers end normalized already: one more norm would be a bug."""
+    """Post-norm layers already end in a norm: a second one would be a bug (§3.1)."""
     return nn.LayerNorm(c.d_model) if c.norm == "pre" else nn.Identity()
 
 
 class Transformer(nn.Module):
-    """The whole model (§3, Figure 1). Token ids in, a score for every next token out.
+    """The whole model (§3, Figure 1): token ids in, a score for every next token out.
 
     Ids are integers, 0 is padding (see `special.PAD`), and the masks follow from the
-    ids. With one vocabulary, one matrix embeds both languages and scores the output;
-    with two, the target's matrix still does both (§3.4).
+    ids. Weight tying (§3.4): with one vocabulary, one matrix embeds both languages and
+    scores the output; with two, only the target's embeddings and the output are tied.
     """
 
     def __init__(self, config: TransformerConfig):
@@ -154,7 +154,7 @@ class Transformer(nn.Module):
             [DecoderLayer(*sublayers(c, 2)) for _ in n_layers], final_norm(c)
         )
         # Weight tying (§3.4): with one vocabulary, one matrix embeds both languages.
-        # The output layer shares it in any case; see `logits`.
+        # The output layer is always tied to the target's embeddings; see `logits`.
         self.src_embeddings = self.tgt_embeddings = Embeddings(c.vocab_size, c.d_model)
         if c.tgt_vocab_size:
             self.tgt_embeddings = Embeddings(c.tgt_vocab_size, c.d_model)
@@ -165,8 +165,8 @@ class Transformer(nn.Module):
     def reset_parameters(self) -> None:
         """Glorot-uniform matrices, zero biases, embeddings of variance 1/d_model.
 
-        The paper gives no initialization; this one keeps the scaled embeddings at the
-        size of the sinusoids. Q, K and V are drawn as the three matrices they are.
+        The paper gives no initialization; this one makes the scaled embeddings about as
+        large as the sinusoids. Q, K and V are initialized as three separate matrices.
         """
         for name, parameter in self.named_parameters():
             if "embeddings" in name or "positions" in name:
@@ -187,25 +187,25 @@ class Transformer(nn.Module):
         return self.dropout(self.positions(embeddings(ids), start))
 
     def encode(self, src: SrcIds) -> SrcVectors:
-        """Read the source: one vector a token, in the light of all the others."""
+        """Read the source: one vector per token, informed by all the others (§3)."""
         return self.encoder(self.embed(self.src_embeddings, src), padding_mask(src))
 
     def decode(self, tgt: TgtIds, memory: SrcVectors, src_mask: Mask) -> TgtVectors:
-        """Features of each next token, from the source and the target up to there.
+        """Features of each next token, from the source and the target so far (§3).
 
-        Target padding comes last, where the causal mask hides it: it needs no mask.
+        Target padding comes last, where the causal mask hides it, so needs no mask.
         """
         x = self.embed(self.tgt_embeddings, tgt)
         return self.decoder(x, memory, src_mask, causal_mask(tgt.size(1), tgt.device))
 
     def features(self, src: SrcIds, tgt: TgtIds) -> TgtVectors:
-        """Encode and decode, without the output layer, which the loss has inside."""
+        """Encode and decode, without the output layer, which is part of the loss."""
         return self.decode(tgt, self.encode(src), padding_mask(src))
 
     def logits(
         self, features: Float[Tensor, "*batch d_model"]
     ) -> Float[Tensor, "*batch vocab"]:
-        """Score every token by the embedding matrix, the other way round (§3.4)."""
+        """Score every token with the tied embedding matrix, transposed (§3.4)."""
         return F.linear(features, self.tgt_embeddings.weight)
 
     def forward(self, src: SrcIds, tgt: TgtIds) -> Float[Tensor, "batch tgt vocab"]:
@@ -213,7 +213,7 @@ class Transformer(nn.Module):
         return self.logits(self.features(src, tgt))
 
     def start(self, src: SrcIds, capacity: int) -> DecoderCache:
-        """Encode the source, and make room to decode `capacity` positions by `step`."""
+        """Encode the source, and make a cache that `step` can fill `capacity` long."""
         memory = self.encode(src)
         layers: Iterable[Any] = self.decoder.layers
         cached = [
@@ -231,10 +231,10 @@ class Transformer(nn.Module):
     def step(
         self, ids: Int[Tensor, "batch beam"], cache: DecoderCache, tgt_mask: Mask = None
     ) -> Float[Tensor, "batch beam vocab"]:
-        """Logits after one more token, in each beam (greedy decoding has one).
+        """Logits after one more token in each beam (greedy decoding has one beam).
 
         The new keys of all beams join the cache, so with several beams `tgt_mask`
-        (batch, 1, beam, key) says which of them are a beam's own past.
+        (batch, 1, beam, key) says which keys are a beam's own past.
         """
         one = ids.reshape(-1, 1)  # each token is alone, at position `cache.step`
         x = self.embed(self.tgt_embeddings, one, cache.step).view(*ids.shape, -1)
@@ -243,6 +243,6 @@ class Transformer(nn.Module):
 
 
 def parameter_count(config: TransformerConfig) -> int:
-    """Trainable numbers of a model of these sizes, a shared matrix counted once."""
+    """The number of trainable parameters at these sizes, a tied matrix counted once."""
     with torch.device("meta"):  # shapes without memory
         return sum(p.numel() for p in Transformer(config).parameters())

@@ -23,7 +23,7 @@ BATCH_TOKENS = 4_000  # source tokens decoded at once
 
 
 class Translator:
-    """Translates sentences; lives in a folder of settings, tokenizer and weights."""
+    """Translates sentences; saved as a folder of settings, tokenizer and weights."""
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer):
         self.model, self.tokenizer = model, tokenizer
@@ -32,10 +32,10 @@ class Translator:
     def load(
         cls, folder: Path | str, *, weights: str = WEIGHTS, device: str = "cpu"
     ) -> "Translator":
-        """Read a folder that `save` or a training run wrote, onto a device.
+        """Load a folder that `save` or a training run wrote, onto a device.
 
         Raises InputError if it holds no model, if its weights and settings disagree,
-        or if there is no such device; "auto" takes this machine's accelerator.
+        or if there is no such device; "auto" uses this machine's accelerator.
         """
         place = choose_device(device)
         folder = Path(folder)
@@ -43,21 +43,23 @@ class Translator:
         try:
             config = TransformerConfig(**settings["model"])
         except (KeyError, TypeError, InputError) as error:
-            raise InputError(f"{folder / SETTINGS} makes no model: {error}") from None
+            raise InputError(
+                f"{folder / SETTINGS} does not describe a model: {error}"
+            ) from None
         model = Transformer(config)
         load_weights(folder / weights, model)
         return cls(model.eval().to(place), load_tokenizer(folder))
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device that holds the model."""
         return self.model.tgt_embeddings.weight.device
 
     @classmethod
     def pretrained(cls, *, device: str = "cpu") -> "Translator":
-        """German to English, as it ships with the package: nothing to download.
+        """The German-to-English model that ships with the package: no download.
 
-        `pretrained/README.md`, its model card, says how it was trained and scored.
+        Its model card, `pretrained/README.md`, says how it was trained and scored.
         """
         return cls.load(PRETRAINED, device=device)
 
@@ -86,8 +88,8 @@ class Translator:
         """Translate each sentence, in batches of similar length.
 
         `search(model, src)` finds the outputs: `greedy_search`, `beam_search`,
-        `sample`. A blank sentence stays blank. All are checked before the first is
-        translated.
+        `sample`. A blank sentence stays blank. All sentences are checked before the
+        first one is translated.
         """
         encoded = [self.encode(sentence) for sentence in sentences]
         results = [""] * len(sentences)
@@ -105,6 +107,6 @@ class Translator:
 def save_settings(
     folder: Path, config: TransformerConfig, tokenizer: Tokenizer, **settings: Any
 ) -> None:
-    """Write all but the weights: what a run knows before its first step."""
+    """Write everything but the weights: what a run knows before its first step."""
     tokenizer.save(folder)
     write_json(folder / SETTINGS, {"model": asdict(config), **settings})

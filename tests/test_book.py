@@ -578,7 +578,7 @@ def test_the_package_is_shown_with_shapes(book_site):
     text = re.sub(r"<[^>]+>", "", html)
     assert "query: Float[Tensor, '*batch query d_k']" in text
     assert "jaxtyping." not in text
-    assert "Average the values, weighted by how well keys fit the query" in text
+    assert "Average the values, weighted by how well keys match the query" in text
     assert "notebooks/02_attention.html#cell-02-def-attention" in html
 
 

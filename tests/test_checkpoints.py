@@ -108,9 +108,9 @@ def test_a_pickle_posing_as_weights_is_refused_and_never_run(tmp_path, monkeypat
             torch.save({"weights": Bomb()}, path)
         else:
             path.write_bytes(content)
-        with pytest.raises(InputError, match="not a whole safetensors file"):
+        with pytest.raises(InputError, match="not a complete safetensors file"):
             load_weights(path, new_model())
-        with pytest.raises(InputError, match="not a whole safetensors file"):
+        with pytest.raises(InputError, match="not a complete safetensors file"):
             average_weights([path])
     assert not (tmp_path / "pickle-was-run").exists()
 
@@ -120,7 +120,7 @@ def test_truncated_weights_are_refused(tmp_path, keep):
     path = tmp_path / "model.safetensors"
     save_weights(path, new_model())
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InputError, match="not a whole safetensors file"):
+    with pytest.raises(InputError, match="not a complete safetensors file"):
         load_weights(path, new_model())
 
 

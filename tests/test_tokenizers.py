@@ -299,7 +299,7 @@ def test_counts_of_words_must_be_counts(tmp_path):
     for counts in ("abc", ["a"], 3):
         saved = json.dumps({"source": counts, "target": {"a": 1}})
         (tmp_path / "tokenizer.json").write_text(saved)
-        with pytest.raises(InputError, match="no counts of words"):
+        with pytest.raises(InputError, match="no word counts"):
             load_tokenizer(tmp_path)
 
 

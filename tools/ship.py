@@ -22,7 +22,7 @@ CARD, SCORES = "README.md", "scores.json"
 TEXT = """\
 # Model card: German to English
 
-The translator that ships with the course. Trained from nothing on a laptop-sized
+The translator that ships with the course. Trained from scratch on a laptop-sized
 machine, by the package's own commands, on one corpus; no other text, no other weights.
 
 | | |
@@ -37,7 +37,7 @@ from the training split alone |
 | training | {steps:,} updates of {batch_tokens:,} tokens, {epochs} epochs, \
 {tokens:,} target tokens; dropout {dropout}, label smoothing {smoothing}, seed {seed} |
 | cost | {cpu_minutes:.0f} CPU-minutes on each of two cores; no GPU |
-| file | half precision; computes in single |
+| file | half precision; computes in single precision |
 
 ## Scores
 
@@ -46,8 +46,8 @@ test split was scored once.
 
 {scores}
 
-`BLEU, words` counts lowercased spaCy words, the way tutorials of sequence-to-sequence
-models print it. Signature: `{signature}`
+`BLEU, words` counts lowercased spaCy words, as in tutorials on sequence-to-sequence
+models. Signature: `{signature}`
 
 ## Validation during training
 
@@ -63,22 +63,22 @@ tokens.
 annotated-transformer evaluate --corpus multi30k
 ```
 
-The last line scores the weights in this folder; another kind of processor may differ in
-the last digit.
+The last line scores the weights in this folder; on another kind of processor the last
+digit may differ.
 
 ## Limits
 
 It knows image captions: one sentence in the present tense about what is seen.
-Questions, news, names and proverbs come out wrong, and fluently so. It repeats what its
+Questions, news, names and proverbs come out fluent but wrong. It repeats what its
 captions assume about people, their sex and their origin. Do not use it where a mistake
 costs something.
 
 ## License
 
-Multi30k is distributed on the terms of Flickr30k, for non-commercial research and
+Multi30k is distributed under the terms of Flickr30k, for non-commercial research and
 education ([its maintainers' answer](https://github.com/multi30k/dataset/issues/8)). The
-captions are not here. These weights were learned from them: use them on the same terms.
-The code is under the MIT license.
+captions are not included. These weights were learned from them: use them under the same
+terms. The code is under the MIT license.
 """
 
 
