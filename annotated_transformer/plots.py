@@ -125,15 +125,13 @@ def title_and_description(
 def attention_chart(values: np.ndarray, rows: Any, columns: Any, *, step: int) -> Any:
     """The cells of maps of shape (head, query, key).
 
-    Positions are numbers and tokens only their labels, so that a token that occurs
-    twice has two positions.
+    Positions are numbers and tokens their labels: one that occurs twice has two.
     """
     import altair as alt
 
     query, key = (json.dumps(list(t), ensure_ascii=False) for t in (rows, columns))
-    places = list(range(len(columns)))
     data = [
-        {"head": h, "row": i, "column": places, "weight": row}
+        {"head": h, "row": i, "column": list(range(len(columns))), "weight": row}
         for h, head in enumerate(values.round(3).tolist())
         for i, row in enumerate(head)
     ]

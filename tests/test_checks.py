@@ -12,17 +12,17 @@ from sacrebleu.metrics import BLEU
 
 from annotated_transformer import checks
 from annotated_transformer.checks import (
-    chapter_16,
     check_attention,
     check_causal_mask,
     check_layer_norm,
     common,
 )
-from annotated_transformer.checks.translation import bleu_reference
+from annotated_transformer.checks.exercises import chapter_16
+from annotated_transformer.checks.problems.bleu import bleu_reference
 from annotated_transformer.errors import InputError
 from tools.wrong_answers import ROOT
 
-MOVED = sorted(ROOT.glob("annotated_transformer/checks/chapter_*.py"))
+MOVED = sorted(ROOT.glob("annotated_transformer/checks/exercises/chapter_*.py"))
 LATER = (
     *("check_batches", "check_split", "check_wilson"),
     *("check_corpus_bleu", "check_f1", "check_paired"),
@@ -455,7 +455,7 @@ def test_senses_of_chapter_00(german, meant, found):
 def test_the_model_is_loaded_by_the_first_check_that_asks_it():
     code = """
 from annotated_transformer.checks import check_swap
-from annotated_transformer.checks.chapter_00 import pretrained
+from annotated_transformer.checks.exercises.chapter_00 import pretrained
 print(pretrained.cache_info().currsize, check_swap("Die Katze."))
 print(pretrained.cache_info().currsize)
 """

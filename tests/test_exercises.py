@@ -48,8 +48,11 @@ def test_each_check_has_a_right_answer_and_two_wrong_ones(path):
         assert sum(row[0] == name for row in chapter.WRONG) >= 2, name
 
 
-def test_every_chapter_with_exercises_has_its_answers():
+# Chapters whose own solutions are run as right answers by their notebooks alone.
+WITHOUT = {"chapter_00", *(f"chapter_{n:02}" for n in range(4, 18))}
+
+
+def test_every_other_chapter_with_exercises_has_its_answers():
     folder = Path(checks.__file__).parent / "exercises"
-    assert [path.name for path in FILES] == sorted(
-        path.name for path in folder.glob("chapter_*.py")
-    )
+    chapters = {path.stem for path in folder.glob("chapter_*.py")}
+    assert {path.stem for path in FILES} == chapters - WITHOUT

@@ -10,7 +10,7 @@ is wrong, and often why. Those of the graded problems have parts, for
 `help(check_attention)` says what it asks for.
 """
 
-# ruff: noqa: F403
+# ruff: noqa: F401, F403
 from annotated_transformer.checks.common import grade
 from annotated_transformer.checks.exercises.chapter_00 import *
 from annotated_transformer.checks.exercises.chapter_01 import *

@@ -34,14 +34,6 @@ class Mistake(Exception):
     """What a check found. Its message is what the learner reads."""
 
 
-class Failed(Mistake):
-    """The answer raised an error, though not on the first question."""
-
-    def __init__(self, message: str, error: Exception):
-        super().__init__(message)
-        self.error = error
-
-
 class TimeUp(BaseException):
     """Raised inside an answer that does not end; no `except Exception` stops it."""
 
@@ -66,6 +58,7 @@ class Answer:
 
     def __init__(self, function: Function):
         self.function, self.asked = function, False
+        self.failed: tuple[Exception, str] | None = None  # not on the first question
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """What the answer is for copies of the arguments."""
@@ -96,13 +89,9 @@ class Answer:
         except Mistake:
             raise
         except Exception as error:
-            if not self.asked:
-                raise
-            what = f"{type(error).__name__}: {str(error)[:80]}"
-            where = described(arguments)
-            raise Failed(
-                f"right so far, but for {where} it raises {what}", error
-            ) from None
+            if self.asked:
+                self.failed = (error, described(arguments))
+            raise
 
     def name(self, i: int) -> str:
         """The name of its argument i, where it has one."""
@@ -222,10 +211,6 @@ def errors_mean(message: str, *errors: type[Exception]) -> Iterator[None]:
     errors = errors or (RuntimeError, IndexError)
     try:
         yield
-    except Failed as failed:
-        if not isinstance(failed.error, errors):
-            raise
-        raise Mistake(message.format(error=failed.error)) from None
     except errors as error:
         raise Mistake(message.format(error=error)) from None
 
@@ -235,7 +220,7 @@ def need_tensor(
 ) -> Tensor:
     """The answer, once it is a tensor of this shape."""
     if isinstance(answer, tuple) and answer and isinstance(answer[0], Tensor):
-        raise Mistake("return one tensor: the output only, not the weights")
+        raise Mistake("return the output only, not the weights")
     need(isinstance(answer, Tensor), f"return a tensor, not a {type(answer).__name__}")
     found = tuple(answer.shape)
     need(found == tuple(shape), f"the shape should be {tuple(shape)}, not {found}")
@@ -324,7 +309,7 @@ def same(a: Any, b: Any, tolerance: float = 1e-4) -> bool:
     if isinstance(a, float) or isinstance(b, float):
         try:
             return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
-        except TypeError:
+        except (TypeError, ValueError):
             return False
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(
@@ -397,7 +382,7 @@ def difference(answer: Any, right: Any, tolerance: float = 1e-4) -> str:
         return f"{place} {should_be(right[index].item(), answer[index].item())}"
     if isinstance(right, list | tuple) and isinstance(answer, list | tuple):
         if len(answer) != len(right):
-            return f"{len(right)} are wanted, not {len(answer)}: {should_be(right, answer)}"
+            return f"{len(right)} are wanted, not {len(answer)}"
         i = next(
             i for i in range(len(right)) if not same(answer[i], right[i], tolerance)
         )
@@ -436,16 +421,21 @@ def verdict(
                 torch.enable_grad(),
             ):
                 warnings.simplefilter("ignore")
-                check(Answer(answer), seed)
+                check(asked := Answer(answer), seed)
         except Mistake as mistake:
             return str(mistake)
+        except Exception as error:
+            if asked.failed is None or asked.failed[0] is not error:
+                raise
+            what = f"{type(error).__name__}: {str(error)[:80]}"
+            return f"right so far, but for {asked.failed[1]} it raises {what}"
         except TimeUp:
             return f"no answer after {SECONDS} seconds: does your loop end?"
     return "correct"
 
 
-def exercise(check: Callable[..., None]) -> Callable[..., str]:
-    """Make a check that raises Mistakes into one that returns a verdict.
+def exercise(check: Callable[..., str | None]) -> Callable[..., str]:
+    """Make a check that raises Mistakes, or returns them, into one with a verdict.
 
     Functions among its arguments become Answers; one that is None is not done yet.
     """
@@ -455,7 +445,12 @@ def exercise(check: Callable[..., None]) -> Callable[..., str]:
         if any(other is None for other in others):
             return NOT_DONE
         more = [Answer(other) if callable(other) else other for other in others]
-        return verdict(function, whole=lambda answer, _: check(answer, *more))
+
+        def whole(answer: Answer, _: int) -> None:
+            found = check(answer, *more) or "correct"
+            need(found == "correct", found)
+
+        return verdict(function, whole=whole)
 
     return checked
 

@@ -84,7 +84,7 @@ WRONG = {
                 )
             ],
             2,
-            "Is something hard-coded?",
+            "the shape should be (2, 1, 1, 64), not (3, 1, 1, 5)",
         ),
         Wrong(
             "a loop that never ends",
@@ -196,7 +196,7 @@ WRONG = {
             "the visible test's d_k, hard-coded",
             [("query.size(-1)", "16")],
             5,
-            "Is something hard-coded?",
+            "with 40 keys and d_k = 64",
         ),
     ],
     "heads": [
@@ -556,7 +556,7 @@ WRONG = {
             "numbers copied from the visible test",
             [("scores.std().item()", "1.0108 if scaled else 7.0035")],
             4,
-            "'std' should be",
+            "that is 'std' with scaled",
         ),
     ],
 }

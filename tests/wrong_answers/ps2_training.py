@@ -100,7 +100,7 @@ WRONG = {
             "max for min",
             [("min(", "max("), ("max(step, 1)", "step or 1")],
             0,
-            "max in place of min",
+            "max instead of min",
         ),
         Wrong(
             "d_model forgotten",

@@ -34,6 +34,8 @@ AROUND: list[tuple[str, list[tuple[str, str, str]]]] = [
             ("Real captions", "14", "corpora"),
             ("The copy task", "12", "copy_task"),
             ("Sizes and presets", "08", "config"),
+            ("Special tokens", "13", "special"),
+            ("Files, whole or not at all", "09", "files"),
         ],
     ),
     (
@@ -43,14 +45,19 @@ AROUND: list[tuple[str, list[tuple[str, str, str]]]] = [
             ("The loop", "09", "training"),
             ("Learning rate", "10", "schedule"),
             ("Checkpoints, averages", "09", "checkpoints"),
+            ("Recipes", "14", "recipes"),
             ("A run, end to end", "14", "runs"),
-            ("Fast roads", "20", "devices"),
+            ("Progress of a run", "09", "progress"),
+            ("Fast paths", "20", "devices"),
+            ("Several processes", "20", "processes"),
         ],
     ),
     (
         "What uses it",
         [
             ("Decoding", "15", "decoding"),
+            ("Its cache", "15", "cache"),
+            ("Attention maps", "04", "recording"),
             ("Text in, text out", "00", "translator"),
             ("Scores", "16", "scores"),
             ("Figures", "02", "plots"),
@@ -149,8 +156,9 @@ def code_map(course: Course) -> str:
         "the encoder's memory. Every box links to a chapter and to a module."
     )
     shapes = [*stacks(), *model_boxes(course), *flow(), *columns_below(course)]
+    height = 944 + 66 * max(len(entries) for _, entries in AROUND)
     return (
-        '<figure class="code-map"><svg viewBox="0 0 860 1340" role="group" '
+        f'<figure class="code-map"><svg viewBox="0 0 860 {height}" role="group" '
         f'aria-label="{described}"><defs>'
         '<marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
         'markerHeight="7" orient="auto"><path d="M0 0 L8 4 L0 8 z"/></marker>'

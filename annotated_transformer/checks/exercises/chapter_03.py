@@ -1,185 +1,214 @@
 """Checks of chapter 03, Masks: one for each exercise."""
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from annotated_transformer.attention import attention
-from annotated_transformer.checks.common import Function
+from annotated_transformer.checks.common import (
+    Answer,
+    compare,
+    errors_mean,
+    exercise,
+    need,
+    need_tensor,
+    need_truth,
+    normal,
+    seeded,
+)
 from annotated_transformer.masks import causal_mask, padding_mask
 from annotated_transformer.special import EOS, PAD
 
 __all__ = ["check_detector", "check_from_torch", "check_offset", "check_packed"]
 
+Layer = Callable[[Tensor], Tensor]
+UPSIDE_DOWN = "upside down: True should mean may look"
 
-def check_from_torch(function: Function) -> str:
+
+@exercise
+def check_from_torch(function: Answer) -> None:
     """`my_from_torch(attn_mask, key_padding_mask)`: one mask, True = may look."""
     hidden = torch.tensor([[0, 1, 1, 1], [0, 0, 1, 0], [1, 0, 0, 0]]).bool()
     padding = torch.tensor([[0, 0, 0, 1], [0, 0, 1, 1]]).bool()
-    added = torch.zeros(3, 4).masked_fill(hidden, -math.inf)
-    wide = padding[:, None, None, :]
-    right = ~hidden & ~wide
-    try:
-        answers = [function(m, padding) for m in (hidden, added)]
-    except (RuntimeError, TypeError, IndexError) as error:
-        return f"it raises an error: {str(error)[:60]}"
-    if any(answer is None for answer in answers):
-        return "not done yet"
-    for kind, answer in zip(("bool", "float"), answers, strict=True):
-        if answer.dtype != torch.bool:
-            return f"{kind} attn_mask: the result should be bool, not {answer.dtype}"
-        if answer.dim() != 4:
-            return f"{kind} attn_mask: four axes are needed, not {answer.dim()}"
-        if torch.equal(answer, ~wide):
-            return f"{kind} attn_mask: it is not used"
-        if answer.shape[2:] == (3, 4) and bool((answer == ~hidden).all()):
-            return f"{kind} attn_mask: the padding is not used"
-        if torch.equal(answer, ~right):
-            return f"{kind} attn_mask: upside down, True should mean may look"
-        if torch.equal(answer, hidden & ~wide):
-            return f"{kind} attn_mask: that half is upside down (0 means may look)"
-        if torch.equal(answer, ~hidden & wide):
-            return f"{kind} attn_mask: the padding is upside down"
-        if torch.equal(answer, ~hidden | ~wide):
-            return f"{kind} attn_mask: may look if BOTH allow it, so & in place of |"
-        if not torch.equal(answer, right):
-            return f"{kind} attn_mask: wrong entries"
-    return "correct"
-
-
-def check_offset(function: Function) -> str:
-    """`my_offset_mask(n_new, n_old)`: causal, for queries that start late."""
-    answer = function(3, 4)
-    if answer is None:
-        return "not done yet"
-    if answer.shape == (7, 3):
-        return "queries are rows and keys are columns: (n_new, n_old + n_new)"
-    if answer.shape == (3, 3):
-        return "the old keys are missing: 4 more columns"
-    if answer.shape != (3, 7):
-        return f"the shape should be (3, 7), not {tuple(answer.shape)}"
-    if answer.dtype != torch.bool:
-        return f"the mask should be bool, not {answer.dtype}"
-    full, right = torch.ones(3, 7).bool(), causal_mask(7)[4:]
-    for wrong, mistake in (
-        (full.tril(), "the triangle starts at the first key, not at the first new one"),
-        (full, "nothing is hidden: new tokens see later new tokens"),
-        (~right, "upside down: True should mean may look"),
-        (full.tril(3), "off by one: a token may look at itself"),
-        (full.tril(5), "off by one: each token sees its successor"),
-        (full.triu(4), "is it triu in place of tril?"),
+    function(hidden, padding)  # one that is not done yet says so by itself
+    nothing = torch.zeros(5, 5).bool()
+    for hide, pad in (
+        (hidden, padding),
+        (normal(4, 4) > 0, normal(4, 4, seed=1) > 1),  # square: axes could be swapped
+        (normal(7, 512) > 0, normal(3, 512, seed=1) > 1),
+        (nothing, nothing),
     ):
-        if torch.equal(answer, wrong):
-            return mistake
-    if not torch.equal(answer, right):
-        return "compare with the last three rows of causal_mask(7)"
-    if not torch.equal(function(5, 0), causal_mask(5)):
-        return "without old tokens it should be causal_mask(5)"
-    return "correct"
+        added = torch.zeros(hide.shape).masked_fill(hide, -math.inf)
+        for kind, mask in (("bool", hide), ("float", added), ("half", added.half())):
+            with errors_mean(f"{kind} attn_mask: {{error}}", Exception):
+                _from_torch(function(mask, pad), hide, pad)
 
 
-def check_packed(function: Function) -> str:
-    """`my_packed_mask(ids)`: several sentences in one row."""
-    ids = torch.tensor([[5, 6, EOS, 7, EOS, 8, EOS], [9, EOS, 4, 5, EOS, PAD, PAD]])
-    try:
-        answer = function(ids)
-    except (RuntimeError, TypeError, IndexError) as error:
-        return f"it raises an error: {str(error)[:60]}"
-    if answer is None:
-        return "not done yet"
-    if answer.shape == (2, 7, 7):
-        return "the axis for the heads is missing: (2, 1, 7, 7)"
-    if answer.shape != (2, 1, 7, 7):
-        return f"the shape should be (2, 1, 7, 7), not {tuple(answer.shape)}"
-    if answer.dtype != torch.bool:
-        return f"the mask should be bool, not {answer.dtype}"
-    ends = (ids == EOS).long()
-
-    def same_sentence(number: Any) -> Any:
-        return (number[:, :, None] == number[:, None, :])[:, None]
-
-    late, number = ends.cumsum(-1), ends.cumsum(-1) - ends
-    words, past = padding_mask(ids), causal_mask(7)
-    right = words & past & same_sentence(number)
-    for wrong, mistake in (
-        (~right, "upside down: True should mean may look"),
-        (words & past, "sentences see each other: compare their numbers"),
+def _from_torch(answer: Tensor, hidden: Tensor, padding: Tensor) -> None:
+    shape = (len(padding), 1, *hidden.shape)
+    axes = answer.dim()
+    need(axes == 4, f"four axes are needed, {shape}, not {axes}")
+    need_tensor(answer, shape, torch.bool)
+    wide, hidden = padding[:, None, None].expand(shape), hidden.expand(shape)
+    compare(
+        answer,
+        ~hidden & ~wide,
         (
-            words & past & same_sentence(late),
-            "the end token counts to the next sentence",
+            (~wide, "it is not used"),
+            (~hidden, "the padding is not used"),
+            (hidden | wide, UPSIDE_DOWN),
+            (hidden & ~wide, "that half is upside down (0 means may look)"),
+            (~hidden & wide, "the padding is upside down"),
+            (~hidden | ~wide, "may look if BOTH allow it, so & instead of |"),
         ),
-        (
-            words & same_sentence(number),
-            "a sentence sees its own future: where is causal?",
-        ),
-        (past & same_sentence(number), "padding is looked at"),
-        (right[:1].expand(2, -1, -1, -1), "row 1 has the mask of row 0"),
-    ):
-        if torch.equal(answer, wrong):
-            return mistake
-    return (
-        "correct" if torch.equal(answer, right) else "wrong entries: try one short row"
     )
 
 
-def check_detector(detector: Function) -> str:
-    """`my_leaks(function)`: does an output depend on a later position?"""
+@exercise
+def check_offset(function: Answer) -> None:
+    """`my_offset_mask(n_new, n_old)`: causal, for queries that start late."""
+    answer = function(3, 5)
+    for wrong, message in (
+        ((8, 3), "queries are rows and keys are columns: (n_new, n_old + n_new)"),
+        ((3, 3), "the old keys are missing: 5 more columns"),
+        ((8, 8), "only the new tokens ask: 3 rows, not 8"),
+    ):
+        need(not isinstance(answer, Tensor) or answer.shape != wrong, message)
+    full = torch.ones(3, 8).bool()
+    compare(
+        need_tensor(answer, (3, 8), torch.bool),
+        full.tril(5),
+        (
+            (
+                full.tril(),
+                "the triangle starts at the first key, not at the first new one",
+            ),
+            (full, "nothing is hidden: new tokens see later new tokens"),
+            (~full.tril(5), UPSIDE_DOWN),
+            (full.tril(4), "off by one: a token may look at itself"),
+            (full.tril(6), "off by one: each token sees its successor"),
+            (full.tril(3), "shifted by n_new: it is n_old keys that come before"),
+            (full.triu(5), "is it triu instead of tril?"),
+        ),
+        "compare with the last three rows of causal_mask(8)",
+    )
+    for n_new, n_old in ((5, 0), (1, 6), (6, 2), (1, 0), (40, 512)):
+        right, case = causal_mask(n_old + n_new)[n_old:], f"{n_new} new, {n_old} old"
+        compare(function(n_new, n_old), right, hint=case)
 
-    def every(x: Any) -> Any:
-        return torch.ones(x.size(1), x.size(1), dtype=torch.bool)
 
-    def late(x: Any) -> Any:
-        return torch.cat([x[:, 1:], torch.zeros_like(x[:, :1])], 1)
+def same_sentence(number: Tensor) -> Tensor:
+    """Which positions of a row bear the same number, for all heads."""
+    return (number[:, :, None] == number[:, None, :])[:, None]
 
-    def one_place(share: Any) -> Any:
-        def function(x: Any) -> Any:
-            out, i = x.clone(), int(share * (x.size(1) - 2))
-            out[:, i] += x[:, i + 1]
-            return out
 
-        return function
+@exercise
+def check_packed(function: Answer) -> None:
+    """`my_packed_mask(ids)`: several sentences in one row."""
+    ids = torch.tensor([[5, 6, EOS, 7, EOS, 8, EOS], [9, EOS, 4, 5, EOS, PAD, PAD]])
+    answer = function(ids)
+    heads = isinstance(answer, Tensor) and answer.shape == (2, 7, 7)
+    need(not heads, "the axis for the heads is missing: (2, 1, 7, 7)")
+    _packed(answer, ids, "try one short row")
+    one = torch.tensor([[7, 8, 9, EOS]])
+    empty = torch.tensor([[EOS, EOS, 7, EOS, PAD], [PAD] * 5])
+    many = torch.randint(3, 99, (3, 200), generator=seeded(0))
+    many[normal(3, 200) > 1.5] = EOS
+    many[1, 150:] = PAD
+    for ids, case in (
+        (one, "one sentence that fills its row"),
+        (empty, "sentences without words, and a row of padding"),
+        (many, "three rows of 200 tokens"),
+    ):
+        _packed(function(ids), ids, case)
 
-    def last_to_first(x: Any) -> Any:
-        out = x.clone()
-        out[:, 0] += x[:, -1]
+
+def _packed(answer: Tensor, ids: Tensor, case: str) -> None:
+    """What a padded query sees of words is free, since nobody reads it."""
+    length = ids.size(1)
+    words, past = padding_mask(ids), causal_mask(length)
+    ends = (ids == EOS).long()
+    own, late = (same_sentence(ends.cumsum(-1) - n) for n in (ends, 0))
+    right = words & past & own
+    judged = words.mT | ~words
+    late_end = "the end token counts to the next sentence"
+    future = "a sentence sees its own future: where is causal?"
+    mistakes = (
+        (~right, UPSIDE_DOWN),
+        (words & past, "sentences see each other: compare their numbers"),
+        (words & past & late, late_end),
+        (words & own, future),
+        (past & own, "padding is looked at"),
+        (right[:1].expand_as(right), "row 1 has the mask of row 0"),
+    )
+    need_tensor(answer, (len(ids), 1, length, length), torch.bool)
+    table = [(wrong & judged, message) for wrong, message in mistakes]
+    compare(answer & judged, right & judged, table, case)
+
+
+def _next(x: Tensor) -> Tensor:
+    """What stands one position later, and 0 after the last."""
+    return F.pad(x[:, 1:], (0, 0, 0, 1))
+
+
+def _added(part: float, ahead: int = 1) -> Layer:
+    """A layer that leaks at one position: at this part of the length."""
+
+    def layer(x: Tensor) -> Tensor:
+        out, i = x.clone(), int(part * (x.size(1) - 1 - ahead))
+        out[:, i] += x[:, i + ahead]
         return out
 
-    honest = {
-        "x": lambda x: x,
-        "x.cumsum(1)": lambda x: x.cumsum(1),
-        "causal attention": lambda x: attention(x, x, x, every(x).tril())[0],
-        "layer norm over features": lambda x: F.layer_norm(x, (4,)),
-        "a mean over the batch": lambda x: x - x.mean(0),
-        "a million times x": lambda x: 1e6 * x.cumsum(1),
-    }
-    leaks = {
-        "attention without a mask": (
-            lambda x: attention(x, x, x)[0],
-            "does it compare?",
-        ),
-        "a step": (
-            lambda x: x + (late(x) > 0),
-            "a step has no gradient: change the input, compare the output",
-        ),
-        "last to first": (last_to_first, "is the last position ever changed?"),
-        "one place, at the start": (one_place(0), "try every place"),
-        "one place, inside": (one_place(1 / 3), "try every place"),
-        "one place, at the end": (one_place(1), "try every place"),
-        "tiny": (
-            lambda x: x * (1 + 1e-6 * late(x).tanh()),
-            "a small leak is a leak: no tolerance",
-        ),
-        "rare": (lambda x: x + (late(x) - 6).relu(), "try much larger numbers as well"),
-        "mean over length": (lambda x: x - x.mean(1, keepdim=True), "try every place"),
-    }
-    if detector(honest["x"]) is None:
-        return "not done yet"
-    for name, function in honest.items():
-        if detector(function):
-            return f"false alarm for {name}: only outputs BEFORE the change must stay"
-    for name, (function, mistake) in leaks.items():
-        if not detector(function):
-            return f"misses {name!r}: {mistake}"
-    return "correct"
+    return layer
+
+
+def _last_to_first(x: Tensor) -> Tensor:
+    return torch.cat([x[:, :1] + x[:, -1:], x[:, 1:]], 1)
+
+
+def _causal(x: Tensor) -> Tensor:
+    return attention(x, x, x, causal_mask(x.size(1)))[0]
+
+
+HONEST: dict[str, Layer] = {
+    "x": lambda x: x,
+    "x.cumsum(1)": lambda x: x.cumsum(1),
+    "causal attention": _causal,
+    "layer norm over features": lambda x: F.layer_norm(x, (4,)),
+    "a mean over the batch": lambda x: x - x.mean(0),
+    "a million times x": lambda x: 1e6 * x.cumsum(1),
+    "0 times x": lambda x: 0 * x,
+}
+STEP = "a step has no gradient: change the input, compare the output"
+EVERY, LARGE = "try every position", "try much larger numbers as well"
+LEAKS: dict[str, tuple[Layer, str]] = {
+    "attention without a mask": (lambda x: attention(x, x, x)[0], "does it compare?"),
+    "a step": (lambda x: x + (_next(x) > 0), STEP),
+    "last to first": (_last_to_first, "is the last position ever changed?"),
+    "one position, at the start": (_added(0), EVERY),
+    "one position, inside": (_added(1 / 3), EVERY),
+    "one position, at the end": (_added(1), EVERY),
+    "one position, from two ahead": (_added(0.5, 2), EVERY),
+    "one feature": (lambda x: x + (_next(x) * torch.eye(4)[0]), "change all features"),
+    "tiny": (
+        lambda x: x * (1 + 1e-6 * _next(x).tanh()),
+        "a small leak is a leak: no tolerance",
+    ),
+    "rare": (lambda x: x + (_next(x) - 6).relu(), LARGE),
+    "rare and negative": (lambda x: x + (-_next(x) - 6).relu(), f"{LARGE}, below 0"),
+    "mean over length": (lambda x: x - x.mean(1, keepdim=True), EVERY),
+}
+
+
+@exercise
+def check_detector(detector: Answer) -> None:
+    """`my_leaks(function)`: does an output depend on a later position?"""
+    for name, layer in HONEST.items():
+        alarm = need_truth(detector(layer))
+        only = "only outputs BEFORE the change must stay"
+        need(not alarm, f"false alarm for {name}: {only}")
+    for name, (layer, message) in LEAKS.items():
+        need(need_truth(detector(layer)), f"misses {name!r}: {message}")

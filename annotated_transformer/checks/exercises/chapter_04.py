@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from annotated_transformer.attention import attention
-from annotated_transformer.checks.common import Function, seeded
+from annotated_transformer.checks.common import Answer, exercise, seeded
 from annotated_transformer.checks.common import close as same
 
 __all__ = ["check_einsum", "check_grouped", "check_job", "check_split_test"]
@@ -24,17 +24,17 @@ def wrong_split(x: Any, heads: Any) -> Any:
 
 
 def by_chunks(x: Any, n_heads: Any) -> Any:
-    """The heads of x, in order, by another road."""
+    """The heads of x, in order, in another way."""
     return torch.stack(x.chunk(n_heads, -1), 1)
 
 
 WRONG_SPLITS = {
     "view without the transpose": wrong_split,
     "no transpose: (batch, length, heads, d_k)": lambda x, h: x.unflatten(-1, (h, -1)),
-    "every h-th number in place of a block": lambda x, h: x.unflatten(
+    "every h-th number instead of a block": lambda x, h: x.unflatten(
         -1, (-1, h)
     ).permute(0, 3, 1, 2),
-    "the length cut in place of the width": lambda x, h: x.unflatten(1, (h, -1)),
+    "the length cut instead of the width": lambda x, h: x.unflatten(1, (h, -1)),
     "heads in reverse order": lambda x, h: right_split(x, h).flip(1),
     "positions in reverse order": lambda x, h: right_split(x, h).flip(2),
     "each sentence gets another's heads": lambda x, h: right_split(x, h).roll(1, 0),
@@ -50,10 +50,11 @@ def passes(test: Any, split: Any) -> Any:
         return False
 
 
-def check_split_test(test: Function) -> str:
+@exercise
+def check_split_test(test: Answer) -> str:
     """`my_split_test(split)`: is this way to cut heads right?"""
     try:
-        answer = test(right_split)
+        answer = test.let(right_split)
         answer = answer if answer is None else bool(answer)
     except Exception as error:
         return f"your test fails on the right function: {error!r}"
@@ -67,7 +68,8 @@ def check_split_test(test: Function) -> str:
     return "slipped through: " + "; ".join(slipped) if slipped else "correct"
 
 
-def check_einsum(function: Function) -> str:
+@exercise
+def check_einsum(function: Answer) -> str:
     """`my_einsum_attention(x, w_q, w_k, w_v, w_o)`: all heads by einsum."""
     r = seeded(5)
     x = torch.randn(2, 5, 11, generator=r)
@@ -83,8 +85,6 @@ def check_einsum(function: Function) -> str:
         return total(weights @ value @ w_o, 1)
 
     answer = function(x, w_q, w_k, w_v, w_o)
-    if answer is None:
-        return "not done yet"
     if isinstance(answer, tuple):
         return "return the output only, not the weights"
     if answer.shape == (2, 3, 5, 11):
@@ -99,7 +99,7 @@ def check_einsum(function: Function) -> str:
         return "the heads are averaged: the output is their sum"
     for divisor, mistake in (
         (1.0, "there is no scale: did you forget to divide by the root of d_k?"),
-        (4.0, "did you divide by d_k in place of its root?"),
+        (4.0, "did you divide by d_k instead of its root?"),
         (math.sqrt(11), "divided by the root of d_model, not of d_k"),
         (math.sqrt(7), "divided by the root of d_v, not of d_k"),
     ):
@@ -116,7 +116,8 @@ def check_einsum(function: Function) -> str:
     )
 
 
-def check_grouped(function: Function) -> str:
+@exercise
+def check_grouped(function: Answer) -> str:
     """`my_grouped_attention(query, key, value)`: heads that share their keys."""
     r = seeded(6)
     query = torch.randn(2, 6, 5, 4, generator=r)
@@ -129,8 +130,6 @@ def check_grouped(function: Function) -> str:
         return attention(query, key[:, groups], value[:, groups])[0]
 
     answer = function(query, key, value)
-    if answer is None:
-        return "not done yet"
     if isinstance(answer, tuple):
         return "return the output only, not the weights"
     if answer.shape != (2, 6, 5, 4):
@@ -176,7 +175,8 @@ def job_map(job: Any, n: Any, seed: Any) -> Any:
     return (5.0 * wanted + 0.5 * torch.randn(n, n, generator=seeded(seed))).softmax(-1)
 
 
-def check_job(function: Function) -> str:
+@exercise
+def check_job(function: Answer) -> str:
     """`my_job(weights)`: the job of a head, as a word."""
     wrong = []
     for job in JOBS:

@@ -6,17 +6,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from annotated_transformer.checks.common import Function, seeded
+from annotated_transformer.checks.common import Answer, exercise, seeded
 
 __all__ = ["check_adam", "check_loop", "check_warmup"]
 
 
-def check_warmup(function: Function) -> str:
+@exercise
+def check_warmup(function: Answer) -> str:
     """`my_warmup(peak, d_model)`: the warmup that gives Eq. 3 this peak."""
     peak, d_model = 0.005, 100
     answer, right = function(peak, d_model), 1 / (peak**2 * d_model)
-    if answer is None:
-        return "not done yet"
     for wrong, mistake in (
         (1 / peak**2, "where is the width? The peak depends on d_model, too"),
         (1 / (peak * d_model), "is the peak squared? Undo the root first"),
@@ -36,11 +35,12 @@ def check_warmup(function: Function) -> str:
             f"peak 0.005 and width 100 need a warmup of {right:.0f}, not {answer:.4g}"
         )
     if not math.isclose(function(0.01, 64), 156.25, rel_tol=0.01):
-        return "right for width 100 only: did you write a number in place of d_model?"
+        return "right for width 100 only: did you write a number instead of d_model?"
     return "correct"
 
 
-def check_adam(function: Function) -> str:
+@exercise
+def check_adam(function: Answer) -> str:
     """`my_adam(weight, gradient, mean, square, step, rate)`: one step."""
     g = seeded(0)
     gradients = torch.randn(4, 6, generator=g).double()
@@ -88,7 +88,7 @@ def check_adam(function: Function) -> str:
 
         return run(step_of)
 
-    answer = run(function)
+    answer = run(function.let)
     if answer is None:
         return "not done yet: return the new weight, mean and square"
     for wrong, mistake in (
@@ -122,7 +122,8 @@ def check_adam(function: Function) -> str:
     return "correct"
 
 
-def check_loop(function: Function) -> str:
+@exercise
+def check_loop(function: Answer) -> str:
     """`my_loop(optimizer, rate, epochs, backward, accumulate)`: its clock."""
 
     class Recorder(torch.optim.SGD):
@@ -138,7 +139,7 @@ def check_loop(function: Function) -> str:
     def backward(batch: Any) -> Any:
         (sum(weights) * batch).sum().backward()
 
-    function(optimizer, lambda step: float(step), [[1.0] * 6] * 2, backward, 3)
+    function.let(optimizer, lambda step: float(step), [[1.0] * 6] * 2, backward, 3)
     if not used:
         return "not done yet: no update was made"
     if len(used) != 4:

@@ -149,7 +149,10 @@ def _nowhere(function: Answer, seed: int) -> None:
     some[1] = False
     answer = attended(function, query, key, value, some)
     zeros = "a query that may look nowhere should get zeros"
-    need(not answer.isnan().any(), "NaN for a query that may look nowhere: it should get zeros")
+    need(
+        not answer.isnan().any(),
+        "NaN for a query that may look nowhere: it should get zeros",
+    )
     if answer[:, 1].any():
         if not torch.allclose(answer[:, 0], answer[:, 1]):
             _mask(function, seed)  # if no mask works, that is the cause

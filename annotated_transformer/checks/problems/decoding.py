@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from annotated_transformer.checks.common import (
+    Answer,
     Function,
     Mistake,
     compare,
@@ -52,7 +53,7 @@ def _decoded(found: Any) -> list[int]:
     return found
 
 
-def _tokens(function: Function, seed: int) -> None:
+def _tokens(function: Answer, seed: int) -> None:
     for case in range(4):
         model = TableModel(100 * seed + case, end=0.5 * case)
         found = _decoded(ask_plain(function, model, SRC, 12))
@@ -88,15 +89,15 @@ def _tokens(function: Function, seed: int) -> None:
     need(found == right, f"without EOS it is {right}, not {found}")
 
 
-def ask_plain(function: Function, *arguments: Any) -> Any:
+def ask_plain(function: Answer, *arguments: Any) -> Any:
     """What the function answers to the arguments themselves."""
-    answer = function(*arguments)
+    answer = function.let(*arguments)
     if answer is None or answer is ...:
         raise Mistake("not done yet")
     return answer
 
 
-def _cache(function: Function, seed: int) -> None:
+def _cache(function: Answer, seed: int) -> None:
     model = TableModel(100 * seed + 1, end=-1.0)
     found = _decoded(ask_plain(function, model, SRC, 99))
     need_cache(model)
@@ -132,9 +133,7 @@ def beam_reference(
     """Beam search without a cache; the switches make the wrong versions we know."""
     penalty = penalty or (lambda n, alpha: ((5 + n) / 6) ** alpha)
     live: list[tuple[float, tuple[int, ...]]] = [(0.0, (first,))]
-    seen: list[tuple[int, ...]] = [
-        (first,)
-    ]  # what the cache would hold, if it were not reordered
+    seen: list[tuple[int, ...]] = [(first,)]
     ended: list[tuple[float, list[int]]] = []
     for length in range(1, limit + 1):
         candidates = []
@@ -184,7 +183,7 @@ def check_beam(function: Function, part: str = "", *, seed: int = 0) -> str:
     )
 
 
-def _beam(function: Function, seed: int, alphas: Sequence[float]) -> None:
+def _beam(function: Answer, seed: int, alphas: Sequence[float]) -> None:
     """Compare many small searches; a mistake is named if it explains all outputs."""
     cases = [
         (TableModel(1000 * seed + i, end=(-1.0, 0.0, 1.0)[i % 3]), size, alpha)
@@ -253,7 +252,7 @@ def _beam(function: Function, seed: int, alphas: Sequence[float]) -> None:
     )
 
 
-def _beam_cache(function: Function, seed: int) -> None:
+def _beam_cache(function: Answer, seed: int) -> None:
     model = TableModel(1000 * seed + 7, end=-2.0)
     found = _decoded(ask_plain(function, model, SRC, 3, 0.6, 8))
     need_cache(model)

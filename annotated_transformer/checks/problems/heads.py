@@ -31,7 +31,7 @@ def split(x: Tensor, heads: int) -> Tensor:
 
 
 def merge(x: Tensor) -> Tensor:
-    """And back."""
+    """The right way back."""
     return x.transpose(1, 2).flatten(-2)
 
 

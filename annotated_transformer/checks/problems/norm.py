@@ -52,7 +52,7 @@ def normed(function: Answer, x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
 
 
 def reference(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
-    """PyTorch's own."""
+    """PyTorch's own layer norm."""
     return F.layer_norm(x, x.shape[-1:], gain, bias)
 
 

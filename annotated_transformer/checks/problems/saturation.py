@@ -117,5 +117,5 @@ def _compared(
         (saturation_of(raw / d_k)[name], "you divided by d_k, not by its root"),
     )
     right = saturation_of(both[scaled])[name]
-    hint = f"{name!r} with scaled={scaled}"
+    hint = f"that is {name!r} with scaled={scaled}"
     compare(need_number(found[name]), right, mistakes, hint)

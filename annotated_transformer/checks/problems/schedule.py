@@ -44,7 +44,7 @@ def _rates(function: Function, seed: int, steps: Sequence[float]) -> None:
     for formula, message in (
         (
             lambda s: size * max(s**-0.5, s * warmup**-1.5),
-            "max in place of min: it falls first, and rises for ever",
+            "max instead of min: it falls first, and rises for ever",
         ),
         (lambda s: min(s**-0.5, s * warmup**-1.5), "where is d_model ** -0.5?"),
         (

@@ -5,6 +5,7 @@ import math
 import torch
 
 from annotated_transformer.checks.common import (
+    Answer,
     Function,
     Mistake,
     ask,
@@ -33,7 +34,7 @@ def check_sweep(function: Function, part: str = "", *, seed: int = 0) -> str:
     )
 
 
-def _swept(function: Function, seed: int, part: str) -> None:
+def _swept(function: Answer, seed: int, part: str) -> None:
     rates = [0.001, 0.01, 0.1] if seed == 0 else [0.002 + 0.001 * (seed % 3), 0.05]
     seeds = [0, 1, 2, 3] if seed == 0 else [seed, seed + 4, seed + 7]
     calls: list[tuple[float, int]] = []
@@ -48,7 +49,7 @@ def _swept(function: Function, seed: int, part: str) -> None:
         calls.append((rate, run))
         return curve(rate, run)
 
-    found = function(train, list(rates), list(seeds))
+    found = function.let(train, list(rates), list(seeds))
     if found is None or found is ...:
         raise Mistake("not done yet")
     need(isinstance(found, dict), f"return a dict, not a {type(found).__name__}")
@@ -165,7 +166,7 @@ def check_best_rate(function: Function, part: str = "", *, seed: int = 0) -> str
     return verdict(function, part, seed, best=_best)
 
 
-def _best(function: Function, seed: int) -> None:
+def _best(function: Answer, seed: int) -> None:
     low = 1.0 + 0.1 * (seed % 9)
     plain = {0.1: (low + 2, 0.1), 0.01: (low, 0.3), 0.001: (low + 1, 0.01)}
     answer = ask(function, plain)

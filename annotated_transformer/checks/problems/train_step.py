@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from annotated_transformer.checks.common import (
+    Answer,
     Function,
     Mistake,
     compare,
@@ -34,9 +35,7 @@ class StepRun:
     gradients: list[Tensor] = field(default_factory=list)
 
 
-def run_step(
-    function: Function, seed: int, clip: float, stale: bool = False
-) -> StepRun:
+def run_step(function: Answer, seed: int, clip: float, stale: bool = False) -> StepRun:
     """Let the function make one update of a fresh toy model."""
     g = seeded(seed + 3)
     counts = (2, 5, 3) if seed == 0 else sizes(seed, 2, 5, 3)
@@ -55,7 +54,7 @@ def run_step(
     optimizer = Recorder(model)
     if stale:
         (7 * model(pieces[0])).backward()
-    value = function(model, optimizer, pieces, 0.01 + 0.001 * (seed % 5), clip)
+    value = function.let(model, optimizer, pieces, 0.01 + 0.001 * (seed % 5), clip)
     if (value is None or value is ...) and not optimizer.steps:
         raise Mistake("not done yet")
     return StepRun(value, optimizer.steps, pieces, model, gradients)
@@ -70,7 +69,7 @@ def check_train_step(function: Function, part: str = "", *, seed: int = 0) -> st
     return verdict(function, part, seed, gradient=_gradient, update=_update, clip=_clip)
 
 
-def _gradient(function: Function, seed: int) -> None:
+def _gradient(function: Answer, seed: int) -> None:
     done = run_step(function, seed, 1e9)
     need(done.steps, "no update was made: where is optimizer.step()?")
     counts = [piece.n_tokens for piece in done.pieces]
@@ -143,7 +142,7 @@ def _gradient(function: Function, seed: int) -> None:
     )
 
 
-def _update(function: Function, seed: int) -> None:
+def _update(function: Answer, seed: int) -> None:
     done = run_step(function, seed, 1e9, stale=True)
     need(done.steps, "no update was made: where is optimizer.step()?")
     rate = 0.01 + 0.001 * (seed % 5)
@@ -171,7 +170,7 @@ def _update(function: Function, seed: int) -> None:
     )
 
 
-def _clip(function: Function, seed: int) -> None:
+def _clip(function: Answer, seed: int) -> None:
     free = run_step(function, seed, 1e9)
     need(free.steps, "no update was made: where is optimizer.step()?")
     need(len(free.steps) == 1, f"one update is wanted, not {len(free.steps)}")

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from annotated_transformer.checks.common import (
+    Answer,
     Function,
     Mistake,
     compare,
@@ -30,7 +31,7 @@ def check_validation(function: Function, part: str = "", *, seed: int = 0) -> st
 
 
 def _validated(
-    function: Function, seed: int, training: bool = True
+    function: Answer, seed: int, training: bool = True, watched: bool = False
 ) -> tuple[Any, ToyNetwork, list[Piece]]:
     g = seeded(seed + 5)
     counts = (2, 9, 4) if seed == 0 else sizes(seed, 2, 9, 4)
@@ -39,13 +40,14 @@ def _validated(
         for n in counts
     ]
     model = ToyNetwork(seed).train(training)
-    value = function(model, pieces)
+    ask = function.let if watched else function.function  # one part is about switches
+    value = ask(model, pieces)
     if value is None or value is ...:
         raise Mistake("not done yet")
     return value, model, pieces
 
 
-def _mode(function: Function, seed: int) -> None:
+def _mode(function: Answer, seed: int) -> None:
     _, model, pieces = _validated(function, seed)
     need(
         not any(model.modes),
@@ -71,13 +73,13 @@ def _mode(function: Function, seed: int) -> None:
     )
 
 
-def _average_loss(function: Function, seed: int) -> None:
+def _average_loss(function: Answer, seed: int) -> None:
     def in_eval(model: ToyNetwork, batches: list[Piece]) -> Any:
         # Whether eval() is called is another part's business.
         model.dropout.p = 0.0
-        return function(model, batches)
+        return function.function(model, batches)
 
-    value, model, pieces = _validated(in_eval, seed)
+    value, model, pieces = _validated(Answer(in_eval), seed)
     model.eval()
     losses = [model(piece).item() for piece in pieces]
     counts = [piece.n_tokens for piece in pieces]
@@ -110,8 +112,8 @@ def _average_loss(function: Function, seed: int) -> None:
     )
 
 
-def _graph(function: Function, seed: int) -> None:
-    value, model, _ = _validated(function, seed)
+def _graph(function: Answer, seed: int) -> None:
+    value, model, _ = _validated(function, seed, watched=True)
     need(
         not any(model.graphs),
         "every batch kept its graph for a backward that never comes: "
