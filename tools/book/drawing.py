@@ -81,8 +81,8 @@ def arrow(*points: tuple[int, int]) -> str:
     return f'<path class="arrow" d="{path}" marker-end="url(#head)"/>'
 
 
-def code_map(course: Course) -> str:
-    """The picture as SVG, its colors left to the page's style."""
+def stacks() -> list[str]:
+    """The frames around the layers of the encoder and of the decoder."""
     shapes = []
     for x, y, height, name in (
         (LEFT, 314, 324, "encoder layer, N times"),
@@ -94,14 +94,23 @@ def code_map(course: Course) -> str:
         )
         side = x - 8
         shapes.append(f'<text class="stack-name" x="{side}" y="{y - 8}">{name}</text>')
-    for text, number, module, x, y, kind in MODEL:
-        shapes.append(
-            f'<rect class="box {kind}" x="{x}" y="{y}" width="{WIDTH}" '
-            f'height="{BOX}" rx="8"/>' + box(course, text, number, module, x, y)
-        )
+    return shapes
+
+
+def model_boxes(course: Course) -> list[str]:
+    """The parts of the model."""
+    return [
+        f'<rect class="box {kind}" x="{x}" y="{y}" width="{WIDTH}" '
+        f'height="{BOX}" rx="8"/>' + box(course, text, number, module, x, y)
+        for text, number, module, x, y, kind in MODEL
+    ]
+
+
+def flow() -> list[str]:
+    """The arrows between the parts of the model, and what flows in and out."""
     left, right = LEFT + WIDTH // 2, RIGHT + WIDTH // 2
     rises = [(848, 812), (690, 640), (496, 458)]  # between the pairs of boxes
-    shapes += [arrow((left, start), (left, end)) for start, end in rises]
+    shapes = [arrow((left, start), (left, end)) for start, end in rises]
     rises += [(336, 298), (152, 120)]
     shapes += [arrow((right, start), (right, end)) for start, end in rises]
     shapes.append(arrow((left, 314), (left, 280), (420, 280), (420, 427), (498, 427)))
@@ -110,6 +119,12 @@ def code_map(course: Course) -> str:
     shapes.append(f'<text class="flow" x="{right}" y="866">English ids so far</text>')
     shapes.append(f'<text class="flow" x="{right}" y="42">the next English id</text>')
     shapes.append(arrow((right, 60), (right, 50)))
+    return shapes
+
+
+def columns_below(course: Course) -> list[str]:
+    """The modules around the model, in columns below it."""
+    shapes = []
     for column, (name, entries) in enumerate(AROUND):
         x = 8 + column * 283
         shapes.append(f'<text class="group" x="{x}" y="915">{name}</text>')
@@ -122,12 +137,18 @@ def code_map(course: Course) -> str:
                     f'x="{x + WIDTH - 14}"', f'x="{x + 258}"'
                 )
             )
+    return shapes
+
+
+def code_map(course: Course) -> str:
+    """The picture as SVG, its colors left to the page's style."""
     described = (
         "Map of the model's code. Left, the encoder: embeddings, positions, layers of "
         "self-attention and feed-forward, each with a residual and a norm. Right, the "
         "decoder: the same with masked self-attention, and cross-attention that reads "
         "the encoder's memory. Every box links to a chapter and to a module."
     )
+    shapes = [*stacks(), *model_boxes(course), *flow(), *columns_below(course)]
     return (
         '<figure class="code-map"><svg viewBox="0 0 860 1340" role="group" '
         f'aria-label="{described}"><defs>'

@@ -309,56 +309,86 @@ def paragraph_of(text: nodes.Text) -> nodes.Element:
     return node
 
 
+def numbered_sections(doctree: nodes.document) -> dict[str, str]:
+    """The ids of a page's numbered sections: {"5": ..., "5.1": ...}."""
+    found = {}
+    for section in doctree.findall(nodes.section):
+        number = SECTION.match(section[0].astext())
+        if number and section["ids"]:
+            found[number[1]] = section["ids"][0]
+    return found
+
+
+class Mentions:
+    """Makes a link of what a chapter mentions, or None if there is nothing to link."""
+
+    def __init__(self, course: dict[str, Any], docname: str, doctree: nodes.document):
+        self.course, self.docname = course, docname
+        self.sections = numbered_sections(doctree)
+        self.linked: set[str] = set()  # parts of the paper that already have a link
+
+    def link(self, match: re.Match) -> nodes.Node | None:
+        """The link for any match of `IN_TEXT`."""
+        if match["figure"]:
+            return self.figure(match)
+        if match["chapter"]:
+            return self.chapter(match)
+        if match["more"]:
+            return self.listed_chapter(match)
+        if match["paper"]:
+            return self.part_of_paper(match)
+        return self.section(match)
+
+    def figure(self, match: re.Match) -> nodes.Node | None:
+        """Link "Fig. 2.3" to the figure."""
+        if match["figure"] not in self.course["figures"]:
+            return None
+        name = "fig-" + match["figure"].replace(".", "-")
+        return reference(self.docname, name, match[0])
+
+    def chapter(self, match: re.Match, number: str = "") -> nodes.Node | None:
+        """Link "chapter 05" to its page, unless it is this one."""
+        doc = self.course["chapters"].get(number or match["chapter"])
+        if not doc or doc == self.docname:
+            return None
+        return reference(self.docname, f"/{doc}", match[0], "doc")
+
+    def listed_chapter(self, match: re.Match) -> nodes.Node | None:
+        """Link the 06 of "chapters 05 and 06", with words between them or not."""
+        before = match.string[: match.start()]
+        words = before[before.lower().rfind("chapters ") :]
+        return self.chapter(match, match["more"]) if LISTED.fullmatch(words) else None
+
+    def part_of_paper(self, match: re.Match) -> nodes.Node | None:
+        """Link "Eq. 1" to the chapter that displays it; "Table 3" once in a chapter."""
+        if match["paper"] in self.course["equations"]:
+            number = self.course["equations"][match["paper"]].replace(".", "-")
+            return reference(self.docname, f"eq-{number}", match[0])
+        name = self.course["paper"].get(match["paper"])
+        if not name or name in self.linked:
+            return None
+        self.linked.add(name)
+        return reference(self.docname, name, match[0])
+
+    def section(self, match: re.Match) -> nodes.Node | None:
+        """Link "section 5" to that section of this chapter."""
+        if match["section"] not in self.sections:
+            return None
+        target = self.sections[match["section"]]
+        return nodes.reference("", match[0], internal=True, refid=target)
+
+
 def links_in_text(app: Sphinx, doctree: nodes.document) -> None:
     """Link "Fig. 2.3", "Eq. 1", "chapters 05 and 06", "section 5", "Table 3"."""
     docname = app.env.docname
     if not docname.startswith("notebooks/"):
         return
-    course = app.config.course
-    sections = {}
-    for section in doctree.findall(nodes.section):
-        number = SECTION.match(section[0].astext())
-        if number and section["ids"]:
-            sections[number[1]] = section["ids"][0]
-    linked: set[str] = set()
-
-    def to_chapter(match: re.Match, number: str = "") -> nodes.Node | None:
-        doc = course["chapters"].get(number or match["chapter"])
-        if doc and doc != docname:
-            return reference(docname, f"/{doc}", match[0], "doc")
-        return None
-
-    def make(match: re.Match) -> nodes.Node | None:
-        text = match[0]
-        if match["figure"]:
-            if match["figure"] in course["figures"]:
-                name = "fig-" + match["figure"].replace(".", "-")
-                return reference(docname, name, text)
-        elif match["chapter"]:
-            return to_chapter(match)
-        elif match["more"]:  # "chapters 05 and 06", with words between them or not
-            before = match.string[: match.start()]
-            words = before[before.lower().rfind("chapters ") :]
-            if LISTED.fullmatch(words):
-                return to_chapter(match, match["more"])
-        elif match["paper"] in course["equations"]:
-            number = course["equations"][match["paper"]].replace(".", "-")
-            return reference(docname, f"eq-{number}", text)
-        elif match["paper"]:
-            name = course["paper"].get(match["paper"])
-            if name and name not in linked:  # once in a chapter is enough
-                linked.add(name)
-                return reference(docname, name, text)
-        elif match["section"] in sections:
-            target = sections[match["section"]]
-            return nodes.reference("", text, internal=True, refid=target)
-        return None
-
+    mentions = Mentions(app.config.course, docname, doctree)
     for text in plain_texts(doctree):
         if paragraph_of(text).astext().startswith("Where you are"):
-            split(text, WAYPOINT, to_chapter)
+            split(text, WAYPOINT, mentions.chapter)
         else:
-            split(text, IN_TEXT, make)
+            split(text, IN_TEXT, mentions.link)
 
 
 def terms(app: Sphinx, doctree: nodes.document) -> None:

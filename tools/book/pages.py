@@ -43,6 +43,12 @@ SPELLING = {  # what the name of a test cannot spell
     r"\bd model\b": "d_model",
     r" percent\b": " %",
 }
+DEPARTURE_HEADS = (  # above the columns of the table, beside the departure itself
+    "The paper says",
+    "The reference implementation does",
+    "We do",
+    "Proof",
+)
 BOOK_PAGES = [
     "paper",
     "departures",
@@ -57,6 +63,7 @@ TEACHING = {  # the pages for teachers, and where they are written
     "book/teach": "book/teach.md",
     "book/wrong_answers": "assignments/wrong_answers.md",
 }
+Weights = list[list[float]]  # of an attention map: for each English word, a row
 
 
 def parts(course: Course) -> list[tuple[str, list[Chapter]]]:
@@ -113,41 +120,46 @@ def config(course: Course) -> dict[str, Any]:
             "extra_extensions": ["sphinx.ext.autodoc", "sphinx.ext.viewcode"],
             "local_extensions": {"tools.book.extension": str(course.root)},
             "recursive_update": True,
-            "config": {
-                "html_static_path": ["_assets"],
-                "html_css_files": ["palette.css", "course.css"],
-                "html_js_files": ["terms.js", "course.js"],
-                "mathjax_path": "mathjax/tex-mml-chtml.js",
-                "mathjax3_config": {"options": {"enableMenu": False}},
-                "myst_dmath_allow_labels": False,
-                "bibtex_reference_style": "label",
-                "bibtex_default_style": "plain",
-                "default_role": "code",
-                "autodoc_member_order": "bysource",
-                "autodoc_typehints": "signature",
-                "python_maximum_signature_line_length": 72,
-                "python_use_unqualified_type_names": True,
-                "add_module_names": False,
-                "nb_code_prompt_show": "Show the code",
-                "nb_code_prompt_hide": "Hide the code",
-                "copybutton_selector": ".cell_input pre, .copy pre",
-                "html_show_sourcelink": False,
-                "html_context": {"default_mode": "auto"},  # light or dark
-                "html_theme_options": {
-                    "search_bar_text": "Search the course",
-                    "show_navbar_depth": 1,
-                    "navigation_with_keys": False,
-                    "toc_title": "On this page",
-                    "pygments_light_style": "a11y-light",
-                    "pygments_dark_style": "a11y-dark",
-                },
-            },
+            "config": sphinx_config(),
         },
     }
     if sync.badge(course.address, ""):  # Colab opens what is on GitHub, nothing else
         colab = "https://colab.research.google.com"
         settings["launch_buttons"] = {"colab_url": colab}
     return settings
+
+
+def sphinx_config() -> dict[str, Any]:
+    """What Jupyter Book hands on to Sphinx and its extensions."""
+    return {
+        "html_static_path": ["_assets"],
+        "html_css_files": ["palette.css", "course.css"],
+        "html_js_files": ["terms.js", "course.js"],
+        "mathjax_path": "mathjax/tex-mml-chtml.js",
+        "mathjax3_config": {"options": {"enableMenu": False}},
+        "myst_dmath_allow_labels": False,
+        "bibtex_reference_style": "label",
+        "bibtex_default_style": "plain",
+        "default_role": "code",
+        "autodoc_member_order": "bysource",
+        "autodoc_typehints": "signature",
+        "python_maximum_signature_line_length": 72,
+        "python_use_unqualified_type_names": True,
+        "add_module_names": False,
+        "nb_code_prompt_show": "Show the code",
+        "nb_code_prompt_hide": "Hide the code",
+        "copybutton_selector": ".cell_input pre, .copy pre",
+        "html_show_sourcelink": False,
+        "html_context": {"default_mode": "auto"},  # light or dark
+        "html_theme_options": {
+            "search_bar_text": "Search the course",
+            "show_navbar_depth": 1,
+            "navigation_with_keys": False,
+            "toc_title": "On this page",
+            "pygments_light_style": "a11y-light",
+            "pygments_dark_style": "a11y-dark",
+        },
+    }
 
 
 def code_spans(text: str) -> str:
@@ -238,43 +250,49 @@ def test_link(test: str) -> str:
     return f'<a href="{page_url("book/proofs", label(test))}">{in_words(test)}</a>'
 
 
+def departure_heading(course: Course, row: dict[str, Any]) -> str:
+    """The first cell of a row: the topic, and the chapters that have a box for it."""
+    boxes = [course.chapter_of(box) for box in row.get("boxes", [])]
+    links = [
+        f'<a href="{page_url(c.doc, c.box_anchor(cell))}">chapter {c.number}</a>'
+        for c, cell in boxes
+    ]
+    topic = row["topic"]
+    return (
+        f'<th scope="row" id="{label(topic)}">{html.escape(topic)}'
+        f'<div class="where">{", ".join(sorted(links))}</div></th>'
+    )
+
+
+def departure_row(course: Course, row: dict[str, Any]) -> str:
+    """One row of the table of departures, as HTML."""
+    sources = ", ".join(
+        f'<a href="{SOURCES[key][1]}">{SOURCES[key][0]}</a>' for key in row["source"]
+    )
+    reference = code_spans(row["reference"])
+    links = "".join(f"<li>{test_link(test)}</li>" for test in row["tests"])
+    cells = [
+        code_spans(row["paper"]),
+        f'{reference} <span class="source">({sources})</span>',
+        code_spans(row["ours"]),
+        f"<ul>{links}</ul>",
+    ]
+    tds = "".join(
+        f'<td data-head="{name}">{text}</td>'
+        for name, text in zip(DEPARTURE_HEADS, cells, strict=True)
+    )
+    return f"<tr>{departure_heading(course, row)}{tds}</tr>"
+
+
 def departures(course: Course) -> str:
     """The table of departures."""
-    head = ["", "The paper says", "The reference implementation does", "We do", "Proof"]
-    rows = []
-    for row in course.departures:
-        name = f'<th scope="row" id="{label(row["topic"])}">{html.escape(row["topic"])}'
-        boxes = [course.chapter_of(box) for box in row.get("boxes", [])]
-        links = [
-            f'<a href="{page_url(c.doc, c.box_anchor(cell))}">chapter {c.number}</a>'
-            for c, cell in boxes
-        ]
-        name += f'<div class="where">{", ".join(sorted(links))}</div></th>'
-        sources = ", ".join(
-            f'<a href="{SOURCES[key][1]}">{SOURCES[key][0]}</a>'
-            for key in row["source"]
-        )
-        cells = [
-            ("The paper says", code_spans(row["paper"])),
-            (
-                "The reference implementation does",
-                code_spans(row["reference"])
-                + f' <span class="source">({sources})</span>',
-            ),
-            ("We do", code_spans(row["ours"])),
-            (
-                "Proof",
-                "<ul>"
-                + "".join(f"<li>{test_link(t)}</li>" for t in row["tests"])
-                + "</ul>",
-            ),
-        ]
-        tds = "".join(f'<td data-head="{name}">{text}</td>' for name, text in cells)
-        rows.append(f"<tr>{name}{tds}</tr>")
-    header = "".join(f'<th scope="col">{name or "Departure"}</th>' for name in head)
+    rows = [departure_row(course, row) for row in course.departures]
+    heads = "".join(
+        f'<th scope="col">{name}</th>' for name in ("Departure", *DEPARTURE_HEADS)
+    )
     table = (
         '<table class="departures"><thead><tr>'
-        f"{header}</tr></thead><tbody>\n" + "\n".join(rows) + "\n</tbody></table>"
+        f"{heads}</tr></thead><tbody>\n" + "\n".join(rows) + "\n</tbody></table>"
     )
     return (
         "# Departures from the paper\n\n"
@@ -431,21 +449,35 @@ def map_page(course: Course) -> str:
     )
 
 
-def start(course: Course, landing: dict[str, Any]) -> str:
-    """The landing page."""
+def second_way(course: Course) -> str:
+    """How to go on without installing: in Colab, or in the pages of the book."""
     first = course.chapters[0]
     badge = sync.badge(course.address, first.path.name)
     colab = re.search(r"\]\((https://colab[^)]+)\)$", badge)
     if colab:
-        second = (
-            f'<a class="button" href="{colab[1]}">Open it in Colab</a>'
-            "<p>Nothing to install. Run the cells from top to bottom.</p>"
-        )
+        head = "Run it elsewhere"
+        link = f'<a class="button" href="{colab[1]}">Open it in Colab</a>'
+        about = "Nothing to install. Run the cells from top to bottom."
     else:
-        second = (
-            f'<a class="button" href="{first.doc}.html">Read on: {first.title}</a>'
-            "<p>Nothing to install. The pages hold every result.</p>"
-        )
+        head = "Read it"
+        link = f'<a class="button" href="{first.doc}.html">Read on: {first.title}</a>'
+        about = "Nothing to install. The pages hold every result."
+    return f'<section class="way"><h2>{head}</h2>{link}<p>{about}</p></section>'
+
+
+def chapter_item(course: Course, chapter: Chapter) -> str:
+    """A chapter in the list of its part: title, question, parts of the paper."""
+    about = ", ".join(paper_parts(course, chapter)[:4])
+    return (
+        f'<li><a href="{chapter.doc}.html">'
+        f'<span class="number">{chapter.number}</span> '
+        f"{html.escape(chapter.title)}</a><p>{words(chapter.question)}</p>"
+        f'<p class="about">{about}</p></li>'
+    )
+
+
+def start(course: Course, landing: dict[str, Any]) -> str:
+    """The landing page."""
     lines = [
         "---",
         "html_theme.sidebar_secondary.remove: true",
@@ -459,22 +491,14 @@ def start(course: Course, landing: dict[str, Any]) -> str:
         '<div class="copy highlight"><pre>make lab</pre></div>'
         "<p>One command, in the course's folder: it sets up everything once, and opens "
         "the notebooks. A laptop will do.</p></section>",
-        f'<section class="way"><h2>{"Run it elsewhere" if colab else "Read it"}</h2>'
-        f"{second}</section>",
+        second_way(course),
         "</div>",
         "```",
         "",
     ]
     for title, inside in parts(course):
         lines += [f"## {title}", "", "```{raw} html", '<ul class="chapters">']
-        for chapter in inside:
-            about = ", ".join(paper_parts(course, chapter)[:4])
-            lines.append(
-                f'<li><a href="{chapter.doc}.html">'
-                f'<span class="number">{chapter.number}</span> '
-                f"{html.escape(chapter.title)}</a><p>{words(chapter.question)}</p>"
-                f'<p class="about">{about}</p></li>'
-            )
+        lines += [chapter_item(course, chapter) for chapter in inside]
         lines += ["</ul>", "```", ""]
     return "\n".join(lines)
 
@@ -485,30 +509,29 @@ def words(text: str) -> str:
     return code_spans(re.sub(r"[*$]", "", text))
 
 
-def demo(landing: dict[str, Any]) -> str:
-    """A sentence, its translation and its attention map, to point at."""
-    source, target = landing["source"], landing["target"]
-    weights = landing["weights"]
+def sentence(tokens: list[str], form: str) -> str:
+    """A sentence whose words can be pointed at; `form` takes a number and a word."""
+    return " ".join(form.format(i, html.escape(word)) for i, word in enumerate(tokens))
 
-    def chip(i: int, word: str, kind: str) -> str:
-        shown = html.escape(word)
-        if kind == "source":
-            return f'<span class="word" data-column="{i}" lang="de">{shown}</span>'
-        return f'<button type="button" class="word" data-row="{i}">{shown}</button>'
 
-    cells = []
-    for i, row in enumerate(weights):
-        for j, weight in enumerate(row):
-            cells.append(
-                f'<rect x="{j * 30}" y="{i * 26}" width="29" height="25" rx="3" '
-                f'data-row="{i}" data-column="{j}" style="--w:{weight:.2f}"/>'
-            )
+def described_map(source: list[str], target: list[str], weights: Weights) -> str:
+    """An attention map in words, for a screen reader."""
     best = [source[row.index(max(row))].strip(".,") for row in weights]
     pairs = [f"{e.strip('.,')} at {g}" for e, g in zip(target, best, strict=True)]
-    alt = "Attention map. Each English word looks most at one German word: "
-    alt += ", ".join(pairs) + "."
-    width, height = 30 * len(source), 26 * len(target)
-    left, top = 92, 92
+    return (
+        "Attention map. Each English word looks most at one German word: "
+        f"{', '.join(pairs)}."
+    )
+
+
+def attention_map(source: list[str], target: list[str], weights: Weights) -> str:
+    """An attention map as SVG: English words are its rows, German words its columns."""
+    cells = "".join(
+        f'<rect x="{j * 30}" y="{i * 26}" width="29" height="25" rx="3" '
+        f'data-row="{i}" data-column="{j}" style="--w:{weight:.2f}"/>'
+        for i, row in enumerate(weights)
+        for j, weight in enumerate(row)
+    )
     row_words = "".join(
         f'<text x="-8" y="{i * 26 + 17}" text-anchor="end" data-row="{i}">'
         f"{html.escape(word)}</text>"
@@ -519,14 +542,25 @@ def demo(landing: dict[str, Any]) -> str:
         f"{html.escape(word)}</text>"
         for j, word in enumerate(source)
     )
-    picture = (
+    width, height = 30 * len(source), 26 * len(target)
+    left, top = 92, 92  # room for the words
+    alt = html.escape(described_map(source, target, weights), quote=True)
+    return (
         f'<svg class="map" '
         f'viewBox="{-left} {-top} {width + left + 66} {height + top + 4}" '
-        f'role="img" aria-label="{html.escape(alt, quote=True)}">'
-        f"<g>{''.join(cells)}</g>{row_words}{column_words}</svg>"
+        f'role="img" aria-label="{alt}">'
+        f"<g>{cells}</g>{row_words}{column_words}</svg>"
     )
-    german = " ".join(chip(j, word, "source") for j, word in enumerate(source))
-    english = " ".join(chip(i, word, "target") for i, word in enumerate(target))
+
+
+def demo(landing: dict[str, Any]) -> str:
+    """A sentence, its translation and its attention map, to point at."""
+    source, target = landing["source"], landing["target"]
+    german = sentence(source, '<span class="word" data-column="{}" lang="de">{}</span>')
+    english = sentence(
+        target, '<button type="button" class="word" data-row="{}">{}</button>'
+    )
+    picture = attention_map(source, target, landing["weights"])
     return f"""\
 <p class="pitch">“Attention Is All You Need”, line by line: a course of notebooks in
 which you build every part by hand, find the same numbers again in PyTorch, and end with
