@@ -5,11 +5,11 @@ Adam) on 64 pairs of 30 + 30 tokens; target tokens count. Memory: what such step
 a process at its peak. Decoding: sentences of 30 tokens per CPU-second, each into 40 new
 tokens exactly, over equal weights.
 
-All systems have equal sizes, one thread, and their turn in every round. `ours / theirs`
-divides the median speeds; the median of the same ratio in each round stands beside it,
-and a run is steady when the two agree. (For memory it divides MiB: less is better.)
-`of peak` is the arithmetic, by formula, beside the fastest large matrix product of the
-same run.
+All systems have equal sizes and one thread, and take a turn in every round. `ours /
+theirs` is the ratio of the median speeds; the median of the ratios of single rounds is
+beside it, and a run is steady when the two agree. (For memory it is the ratio of MiB:
+less is better.) `of peak` is the arithmetic speed of a step, its operations counted by
+formula, as a fraction of the fastest large matrix product of the same run.
 
 Ours runs as `train` and `Translator` run it, with `devices.fast_path`. Another
 library stands as its documentation has it, and once more with "medium": the same

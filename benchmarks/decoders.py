@@ -1,7 +1,7 @@
-"""The same weights decoded by ours, by Hugging Face's `generate` and by CTranslate2.
+"""The same weights, decoded by us, by Hugging Face's `generate` and by CTranslate2.
 
-The end token can never win, so every system writes exactly as many tokens as it may;
-the weights being equal, all write the same ones.
+The end token can never win, so every system writes as many tokens as it is allowed to;
+because the weights are equal, all write the same ones.
 """
 
 import tempfile
@@ -53,7 +53,7 @@ def copy_weights(ours: Transformer, marian: Marian) -> None:
 
 
 def our_decoder(model: Transformer, src: Tensor, new_tokens: int) -> Decode:
-    """Greedy or beam search as `Translator` runs it, to input length + a constant."""
+    """Greedy or beam search as `Translator` runs it, for `new_tokens` tokens."""
 
     @fast_path(model)
     def decode(beam_size: int) -> list[list[int]]:
@@ -82,11 +82,11 @@ def generate_decoder(marian: Marian, src: Tensor, new_tokens: int) -> Decode:
 def ctranslate2_decoder(
     marian: Marian, src: Tensor, new_tokens: int, compute_type: str
 ) -> Decode:
-    """CTranslate2, a C++ engine, over the weights of the same Marian."""
+    """CTranslate2, a C++ engine, with the weights of the same Marian."""
     import ctranslate2
     from ctranslate2.converters.transformers import BartLoader
 
-    # Marian's own loader would drop a padding token that this vocabulary hasn't.
+    # Marian's own loader would drop a padding token that this vocabulary lacks.
     loader, config = BartLoader(), marian.model.config
     config.normalize_before = config.normalize_embedding = False
     spec = loader.get_model_spec(marian.model)
@@ -112,9 +112,9 @@ def ctranslate2_decoder(
 
 
 def decoders(c: TransformerConfig, src: Tensor, new_tokens: int) -> dict[str, Decode]:
-    """Every system over the same random weights, by name."""
+    """Every system, by name, with the same random weights."""
     ours, marian = Endless(c).eval(), Marian(c).eval()
-    # Random signs, or each sentence would repeat one word, as the output is tied.
+    # Without random signs, the tied output would make each sentence repeat one word.
     nn.init.normal_(ours.decoder.layers[-1].residuals[-1].norm.weight)
     copy_weights(ours, marian)
     marian.model.final_logits_bias[:, [PAD, BOS, EOS]] = -1e9

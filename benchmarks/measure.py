@@ -24,8 +24,9 @@ Task = Callable[[], object]
 def interleave(tasks: dict[str, Task], rounds: int) -> dict[str, list[float]]:
     """The CPU-seconds of every task, run once a round.
 
-    What else runs on the machine slows all tasks of a round alike, and so leaves their
-    ratios. Every second round goes backward; a round before the first is not counted.
+    Whatever else runs on the machine slows all tasks of a round alike, and so does not
+    change their ratios. Every second round goes backward; a warm-up round before the
+    first is not counted.
     """
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for number in range(rounds + 1):
@@ -57,7 +58,10 @@ def random_batch(c: TransformerConfig, sentences: int, length: int) -> Batch:
 
 
 def training_flops(c: TransformerConfig, sentences: int, length: int) -> float:
-    """Operations of one step by formula: 2 a multiplication, and backward is 2 more."""
+    """Operations of one step, by formula: 2 for each multiplication with its addition.
+
+    The backward pass takes twice as many as the forward pass.
+    """
     attention = 4 * c.d_model**2 + 2 * length * c.d_model  # projections, scores, mixing
     layers = c.n_layers * (3 * attention + 2 * 2 * c.d_model * c.d_ff)
     return 3 * 2 * sentences * length * (layers + c.d_model * c.vocab_size)
@@ -70,7 +74,7 @@ def training_memory(name: str, c: TransformerConfig, size: tuple[int, int]) -> f
 
 
 def peak_memory(name: str, c: TransformerConfig, size: tuple[int, int]) -> float:
-    """Train for three steps: this process's largest size, less its size before.
+    """Train for three steps: this process's peak size, minus its size before.
 
     A tiny model trains first, so that code loaded on the way does not count. The model,
     its gradients and Adam's two averages do.

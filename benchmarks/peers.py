@@ -2,7 +2,7 @@
 
 Each maps source and target ids to logits, with the same sizes and one matrix for both
 embeddings and the output. Dropout is where the paper has it, on the sum of the
-embeddings and on each sub-layer's output (§5.4), if a peer lets its user say so;
+embeddings and on each sub-layer's output (§5.4), if a peer lets its user choose;
 `nn.Transformer` has it on attention weights and inside feed-forward layers as well.
 """
 
@@ -52,7 +52,7 @@ class TorchTransformer(nn.Module):
 
 
 class Marian(nn.Module):
-    """Hugging Face's `MarianMTModel`, made from its settings: nothing is downloaded."""
+    """Hugging Face's `MarianMTModel`, built from settings: nothing is downloaded."""
 
     def __init__(self, c: TransformerConfig, attention: str = "sdpa"):
         super().__init__()
@@ -140,7 +140,7 @@ def peer_loss(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def training_step(model: nn.Module, batch: Batch) -> Callable[[], object]:
-    """One whole update: ours as `train` has it, the others' as their users write it."""
+    """One whole update: ours as `train` does it, the others' as users write it."""
     optimizer = adam(model.train())
     optimizer.param_groups[0]["lr"] = 1e-4
     n_tokens = batch.n_tokens

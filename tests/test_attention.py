@@ -150,9 +150,8 @@ def test_dropout_drops_weights_and_scales_up_the_rest(version):
     torch.manual_seed(0)
     n = 1_000
     query, key = torch.zeros(n, 2), torch.zeros(5, 2)  # each weight is 1/5
-    output = version(
-        query, key, torch.eye(5), dropout=0.75
-    )  # so this shows the weights
+    # The values are an identity matrix, so the output shows the weights.
+    output = version(query, key, torch.eye(5), dropout=0.75)
     assert_close(output.unique(), torch.tensor([0.0, 0.8]))  # 1/5 / (1 - 3/4)
     assert output.count_nonzero() / output.numel() == pytest.approx(0.25, abs=0.03)
 

@@ -23,9 +23,8 @@ pytestmark = [
         not all(map(find_spec, NEEDED)),
         reason=f"needs {', '.join(NEEDED)}: pip install -e '.[bench]'",
     ),
-    pytest.mark.filterwarnings(
-        "ignore:.*torch.jit:DeprecationWarning"
-    ),  # x-transformers
+    # x-transformers
+    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
 ]
 TINY = TransformerConfig(
     vocab_size=61, d_model=16, d_ff=32, n_heads=2, n_layers=3, max_length=20, dropout=0

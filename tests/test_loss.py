@@ -132,9 +132,8 @@ def test_loss_is_the_kl_divergence_plus_the_entropy_of_the_targets(smoothing):
 
 def test_a_model_that_knows_nothing_loses_the_log_of_the_vocabulary():
     loss = label_smoothed_loss(torch.zeros(N, D_MODEL), torch.randn(VOCAB, 3), LABELS)
-    assert loss.item() == pytest.approx(
-        3 * math.log(6)
-    )  # three labels, six real tokens
+    # Three labels, six real tokens.
+    assert loss.item() == pytest.approx(3 * math.log(6))
 
 
 @pytest.mark.usefixtures("either_torch")

@@ -173,7 +173,7 @@ def test_all_else_is_kept_byte_for_byte(root):
     ("text", "complaint"),
     [
         ("def missing(): ...", "`missing` is not in the package's file"),
-        ("print(1)", "line 2 is no definition"),
+        ("print(1)", "line 2 is not a definition"),
         ("def double(:", "invalid syntax"),
     ],
 )

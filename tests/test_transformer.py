@@ -417,9 +417,8 @@ def code_size(path: Path, last_definition: str | None = None) -> tuple[int, int]
         if token.type not in NO_CODE
         for line in range(token.start[0], token.end[0] + 1)
     }
-    statements = {
-        t.start[0] for t in tokens if t.type == tokenize.NEWLINE
-    }  # their ends
+    # The lines on which statements end.
+    statements = {t.start[0] for t in tokens if t.type == tokenize.NEWLINE}
     end = max(lines)
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):

@@ -31,23 +31,23 @@ def words(pieces: list[str]) -> list[list[int]]:
     return found
 
 
-def text(pieces: list[str], places: list[int]) -> str:
+def text(pieces: list[str], word: list[int]) -> str:
     """A word as it is written."""
-    return "".join(pieces[i] for i in places).replace(SPACE, "").strip()
+    return "".join(pieces[i] for i in word).replace(SPACE, "").strip()
 
 
 def look(translator: Translator, sentence: str, layer: int) -> dict:
-    """The sentence, its translation, and the share of each word in each word.
+    """The sentence, its translation, and each English word's weight on each German one.
 
-    Heads are averaged. A word of several pieces gets the sum of the shares of its
-    pieces, and gives the mean of theirs. What goes to the end token is left out.
+    Heads are averaged. Over the pieces of one word, weights are summed if the word is
+    German and averaged if it is English. The end token is left out.
     """
     tokenizer = translator.tokenizer
     weights, source, output = cross_attention(translator, sentence, layer)
     german = tokenizer.source_pieces(source[:-1])
     english = tokenizer.target_pieces(output[:-1])
     rows, columns = words(english), words(german)
-    shares = [
+    word_weights = [
         [
             round(float(weights[row][:, column].sum(-1).mean()), 2)
             for column in map(torch.tensor, columns)
@@ -59,7 +59,7 @@ def look(translator: Translator, sentence: str, layer: int) -> dict:
         "translation": tokenizer.decode(output),
         "source": [text(german, column) for column in columns],
         "target": [text(english, row) for row in rows],
-        "weights": shares,
+        "weights": word_weights,
     }
 
 

@@ -2,7 +2,7 @@
 
 python tools/picture.py
 
-Takes the model that ships; another one's folder can be named.
+It uses the model that ships with the package, unless you name another one's folder.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def cross_attention(
 ) -> tuple[Tensor, list[int], list[int]]:
     """One layer's map (query, key), the mean of its heads; German and English ids.
 
-    The rows are the English ids that are written, the end token included.
+    The rows are the English ids that the model wrote, including the end token.
     """
     model = translator.model
     src = torch.tensor([translator.encode(sentence)])

@@ -2,8 +2,8 @@
 
     python tools/run_notebooks.py notebooks/*.ipynb
 
-A notebook in which a cell fails keeps its file as it was. What differs from run to run
-without meaning (time stamps, the local Python's version, widget state) is not stored.
+A notebook with a failing cell is left as it was. What differs between runs but means
+nothing (time stamps, the local Python's version, widget state) is not stored.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 
-# One thread, as in the tests: sums are then added in the same order.
+# One thread, as in the tests, so that sums are added in the same order.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 KERNEL = {

@@ -1,9 +1,9 @@
-"""Write the tables of `book/teach.md`: minutes, weeks, problems; `make sync` runs it.
+"""Write the tables of `book/teach.md`: minutes, weeks, problems; `make sync` runs this.
 
     python -m tools.syllabus
 
-The minutes stand in the frame of each chapter and problem, and nowhere else. Chapters
-of the plans that are not written yet are left out.
+The minutes are read from the notebooks: from the table that opens each chapter, and
+from each problem. Chapters of the plans that are not written yet are left out.
 """
 
 import re
@@ -69,7 +69,7 @@ def minutes(words: str) -> tuple[int, int]:
 
 
 def chapters() -> dict[int, tuple[str, int, int]]:
-    """Title and minutes of each chapter that is there."""
+    """Title and minutes of each chapter that exists."""
     found = {}
     for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         frame = nbformat.read(path, as_version=4).cells[0].source
@@ -92,7 +92,7 @@ def sets() -> dict[str, tuple[str, int, int]]:
 
 
 def minutes_table() -> str:
-    """What each chapter takes."""
+    """How long each chapter takes."""
     rows = ["| chapter | to read | exercises |", "| :-- | --: | --: |"]
     rows += [
         f"| {link} | {read} | {work} |" for link, read, work in chapters().values()
@@ -119,7 +119,7 @@ def weeks_table(plan: list[tuple[range, str]]) -> str:
 
 
 def problems_table() -> str:
-    """All problems, and how many wrong answers their tests were tried on."""
+    """All problems, and how many wrong answers their tests are tried on."""
     rows = ["| problem | | minutes | points | wrong answers tried |"]
     rows += ["| :-- | :-- | --: | --: | --: |"]
     total = [0, 0, 0]
@@ -138,7 +138,7 @@ def problems_table() -> str:
 
 
 def written(page: str) -> str:
-    """The page with every table between its marks."""
+    """The page with every table between its markers."""
     tables = {"minutes": minutes_table(), "problems": problems_table()}
     tables |= {name: weeks_table(plan) for name, plan in PLANS.items()}
     for name, table in tables.items():

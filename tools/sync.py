@@ -38,7 +38,7 @@ class SyncError(Exception):
 
 
 def defined_names(node: ast.stmt) -> list[str]:
-    """The names that a top-level statement defines; none if it is no definition."""
+    """The names that a top-level statement defines; none if it is not a definition."""
     match node:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             return [node.name]
@@ -61,7 +61,7 @@ def span(node: ast.stmt, lines: list[str]) -> tuple[int, int]:
 
 
 def definitions(cell: str, source: str) -> str:
-    """The cell's definitions, in the cell's order, as they stand in `source`."""
+    """The cell's definitions, in the cell's order, as they are in `source`."""
     lines = source.splitlines()
     known = {
         name: (span(node, lines), hasattr(node, "body"))
@@ -74,7 +74,9 @@ def definitions(cell: str, source: str) -> str:
     for node in ast.parse(cell).body:
         names = defined_names(node)
         if not names:
-            raise SyncError(f"line {node.lineno} is no definition: move it elsewhere")
+            raise SyncError(
+                f"line {node.lineno} is not a definition: move it elsewhere"
+            )
         for name in names:
             if name not in known:
                 raise SyncError(f"`{name}` is not in the package's file")
@@ -165,7 +167,7 @@ def update_cells(cells: list[dict], root: Path, name: str) -> list[str]:
 
 
 def sync(root: Path, *, check: bool) -> list[str]:
-    """Find all drift below `root` and, unless `check`, repair it; return its places."""
+    """Find all drift below `root`, repair it unless `check`, return where it was."""
     drift: list[str] = []
     texts: dict[Path, str] = {}  # written only when all are known to be good
     for path in sorted((root / "notebooks").glob("*.ipynb")):

@@ -5,7 +5,7 @@
 `tests/wrong_answers` holds mistakes that students make, each with the points that it
 deserves and words that its feedback must contain. Every one runs through the graded
 cells, hidden tests included, as nbgrader would run them. Exits with 1 if one of them
-gets other points or other feedback.
+gets different points or different feedback.
 """
 
 import re
@@ -39,7 +39,7 @@ class Problem:
 
     @property
     def points(self) -> int:
-        """What a right answer gets from the tests."""
+        """What a correct answer gets from the tests."""
         return sum(points for _, points, _ in self.tests)
 
 
@@ -65,14 +65,14 @@ class Wrong:
 
 @dataclass(frozen=True)
 class Marks:
-    """What the graded cells gave, and said."""
+    """The points and the feedback that the graded cells gave."""
 
     points: int
     feedback: str
 
 
 def settings(cell: NotebookNode) -> dict:
-    """What nbgrader notes in a cell."""
+    """What nbgrader stores in a cell."""
     return cell.metadata.get("nbgrader", {})
 
 
@@ -137,7 +137,7 @@ def graded(problem: Problem) -> list[tuple[Wrong, Marks]]:
 
 
 def in_a_cell(text: str) -> str:
-    """Words as they may stand in a Markdown table: on one line, without a bare bar."""
+    """Text that fits a cell of a Markdown table: on one line, with its bars escaped."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
@@ -166,7 +166,7 @@ def main() -> int:
                         file=sys.stderr,
                     )
                 what = in_a_cell(wrong.what)
-                # Nor is '_' the beginning of emphasis.
+                # Nor may an underscore start emphasis.
                 said = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", in_a_cell(got.feedback))
                 print(f"| {what} | {got.points} of {problem.points} | {said} |")
             print()

@@ -28,7 +28,7 @@ class BookError(Exception):
 
 
 def vendor(root: Path = ROOT) -> Path:
-    """Fetch the page's scripts and fonts, as locked, once. Returns their folder."""
+    """Fetch the locked scripts and fonts of the pages, once. Returns their folder."""
     book = root / "book"
     folder, lock = book / "node_modules", book / "package-lock.json"
     stamp = folder / ".package-lock.json"
@@ -105,7 +105,7 @@ def prepare_source(source: Path, course: Course, npm: Path) -> None:
 
 
 def for_sphinx(course: Course) -> dict:
-    """What the Sphinx extension needs to know of the course."""
+    """What the Sphinx extension needs to know about the course."""
     rows = {}
     for row in course.departures:
         for box in row.get("boxes", []):

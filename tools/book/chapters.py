@@ -2,7 +2,7 @@
 
 Code, text and numbers stay as they are. What only a page can have is added: links
 to the paper's parts, citations, live charts; numbers of figures and equations, boxes
-and links inside the text are the Sphinx extension's work.
+and links in the text are the Sphinx extension's work.
 """
 
 import html
@@ -52,7 +52,7 @@ def cite(text: str, keys: Mapping[str, str]) -> str:
 
 
 def links_out(text: str, address: str | None) -> str:
-    """The text with its links to files of the repository that are no pages.
+    """The text with its links to files of the repository that are not pages.
 
     The model card is a page of the book. Any other file is linked where it is public.
     """
@@ -86,7 +86,7 @@ def frame(source: str, course: Course, chapter: Chapter) -> str:
 def prepare(
     course: Course, chapter: Chapter, keys: Mapping[str, str], linked: set[str]
 ) -> NotebookNode:
-    """One notebook as the book wants it. The original is not touched."""
+    """One notebook as the book needs it. The original is not touched."""
     notebook: NotebookNode = nbformat.from_dict(chapter.notebook)
     for i, cell in enumerate(notebook.cells):
         tags = set(cell.metadata.get("tags", []))

@@ -31,7 +31,7 @@ def label(text: str) -> str:
 
 @dataclass
 class Chapter:
-    """One notebook, and what others want to know about it."""
+    """One notebook, and what the book needs to know about it."""
 
     path: Path
     notebook: NotebookNode
@@ -224,7 +224,7 @@ class Course:
         }
 
     def proofs(self) -> list[str]:
-        """The tests that the book shows, because a page points at them."""
+        """The tests that the book shows because a page points at them."""
         named = {test for row in self.departures for test in row["tests"]}
         for chapter in self.chapters:
             for cell in chapter.notebook.cells:

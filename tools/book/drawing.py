@@ -2,8 +2,10 @@
 
 from tools.book.course import Course
 
-WIDTH, BOX = 300, 58
+WIDTH, BOX = 300, 58  # of the model's boxes
+NARROW = 272  # the width of the boxes below the model
 LEFT, RIGHT = 40, 500  # where the encoder's and the decoder's boxes begin
+BELOW, ROW = 930, 66  # where the columns below the model begin, and a row's height
 
 # text, chapter, module, x, y, kind
 Box = tuple[str, str, str, int, int, str]
@@ -29,6 +31,7 @@ AROUND: list[tuple[str, list[tuple[str, str, str]]]] = [
         "What feeds it",
         [
             ("Text to ids", "13", "tokenizers"),
+            ("Special tokens", "03", "special"),
             ("Batches", "09", "batches"),
             ("The built-in corpus", "00", "grammar"),
             ("Real captions", "14", "corpora"),
@@ -68,8 +71,10 @@ AROUND: list[tuple[str, list[tuple[str, str, str]]]] = [
 ]
 
 
-def box(course: Course, text: str, number: str, module: str, x: int, y: int) -> str:
-    """A box: its title leads to the chapter, its file name to the module."""
+def box(
+    course: Course, text: str, number: str, module: str, x: int, y: int, width: int
+) -> str:
+    """A box's text: the title links to the chapter, the file name to the module."""
     chapter = course.chapter(number)
     place = f"chapter {number}" + ("" if chapter else ", planned")
     title = (
@@ -78,12 +83,12 @@ def box(course: Course, text: str, number: str, module: str, x: int, y: int) -> 
     )
     if chapter:
         title = f'<a href="../{chapter.doc}.html">{title}</a>'
-    file = f'<text x="{x + WIDTH - 14}" y="{y + 45}" class="file">{module}.py</text>'
+    file = f'<text x="{x + width - 14}" y="{y + 45}" class="file">{module}.py</text>'
     return f'{title}<a href="../api/{module}.html">{file}</a>'
 
 
 def arrow(*points: tuple[int, int]) -> str:
-    """A line with a head, from point to point."""
+    """An arrow that runs from point to point."""
     path = "M" + " L".join(f"{x} {y}" for x, y in points)
     return f'<path class="arrow" d="{path}" marker-end="url(#head)"/>'
 
@@ -134,15 +139,13 @@ def columns_below(course: Course) -> list[str]:
     shapes = []
     for column, (name, entries) in enumerate(AROUND):
         x = 8 + column * 283
-        shapes.append(f'<text class="group" x="{x}" y="915">{name}</text>')
+        shapes.append(f'<text class="group" x="{x}" y="{BELOW - 15}">{name}</text>')
         for i, (text, number, module) in enumerate(entries):
-            y = 930 + i * 66
+            y = BELOW + i * ROW
             shapes.append(
                 f'<rect class="box plain" x="{x}" y="{y}" '
-                'width="272" height="58" rx="8"/>'
-                + box(course, text, number, module, x, y).replace(
-                    f'x="{x + WIDTH - 14}"', f'x="{x + 258}"'
-                )
+                f'width="{NARROW}" height="{BOX}" rx="8"/>'
+                + box(course, text, number, module, x, y, NARROW)
             )
     return shapes
 

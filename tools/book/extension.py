@@ -1,4 +1,4 @@
-"""The book's own part of Sphinx: figures, equations, boxes, solutions, links in texts.
+"""The book's own part of Sphinx: figures, equations, boxes, solutions, links in text.
 
 Works on the parsed pages, so that the notebooks stay plain Markdown. Everything that it
 looks for is a convention of the course: a caption that starts with **Fig. 2.3**, a box
@@ -81,7 +81,7 @@ def name_target(app: Sphinx, docname: str, name: str, target: str, text: str) ->
 
 
 def reference(docname: str, name: str, text: str, kind: str = "ref") -> nodes.Element:
-    """A link to a named place of the book; Sphinx complains if it isn't there."""
+    """A link to a named target in the book; Sphinx warns if there is none."""
     link = addnodes.pending_xref(
         refdoc=docname,
         refdomain="std",
@@ -95,7 +95,7 @@ def reference(docname: str, name: str, text: str, kind: str = "ref") -> nodes.El
 
 
 def opening(paragraph: nodes.Node | None) -> nodes.strong | None:
-    """The bold words that a paragraph begins with, if it does."""
+    """The bold words that a paragraph begins with, if any."""
     for child in paragraph.children if paragraph is not None else []:
         if isinstance(child, nodes.strong):
             return child
@@ -302,7 +302,7 @@ def split(text: nodes.Text, pattern: re.Pattern, make: Callable) -> None:
 
 
 def paragraph_of(text: nodes.Text) -> nodes.Element:
-    """The paragraph that a text stands in."""
+    """The paragraph that a text is in."""
     node = text.parent
     while not isinstance(node, nodes.paragraph):
         node = node.parent
@@ -399,7 +399,7 @@ def terms(app: Sphinx, doctree: nodes.document) -> None:
     names = sorted(app.config.course["terms"], key=len, reverse=True)
     known = {name.lower(): name for name in names}
     either = "|".join(map(re.escape, names))
-    pattern = re.compile(  # "in your head" is no term
+    pattern = re.compile(  # the "head" of "in your head" is not a term
         rf"(?<![\w-])(?<!your )({either})(?:s|es)?(?![\w-])", re.I
     )
     seen: set[str] = set()
@@ -448,7 +448,7 @@ def source_signature(
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, SyntaxError):
-        return None  # a dataclass writes its own
+        return None  # a dataclass generates its own
     node = tree.body[0]
     if not isinstance(node, ast.FunctionDef):
         return None
@@ -467,14 +467,14 @@ def docstring(
 
 
 def buttons(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
-    """Edit the file that a page was made from; no such button without an address."""
+    """Let the edit button open the file that a page is made from, or drop it."""
     origin = app.config.course["origins"].get(page)
 
-    def mend(items: list[dict]) -> list[dict]:
+    def corrected(items: list[dict]) -> list[dict]:
         kept = []
         for item in items:
             if "buttons" in item:
-                item["buttons"] = mend(item["buttons"])
+                item["buttons"] = corrected(item["buttons"])
             if "/edit/" in str(item.get("url", "")) and not page.startswith(
                 "notebooks/"
             ):
@@ -487,7 +487,7 @@ def buttons(app: Sphinx, page: str, template: str, context: dict, doctree: Any) 
         return kept
 
     if "header_buttons" in context:
-        context["header_buttons"] = mend(context["header_buttons"])
+        context["header_buttons"] = corrected(context["header_buttons"])
 
 
 def scripts(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
@@ -505,8 +505,10 @@ def scripts(app: Sphinx, page: str, template: str, context: dict, doctree: Any) 
             app.add_js_file(f"vega/{name}.min.js", loading_method="defer")
 
 
-def mend_html(app: Sphinx, page: str, template: str, context: dict, doc: Any) -> None:
-    """Mend for screen readers: lists that are none, and a label that hides words."""
+def help_screen_readers(
+    app: Sphinx, page: str, template: str, context: dict, doc: Any
+) -> None:
+    """Help screen readers: no false lists, and no label that hides words."""
 
     def lines(match: re.Match) -> str:
         inside = match[2].replace("<dd>", '<span class="sig-line">')
@@ -542,7 +544,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-signature", source_signature)
     app.connect("autodoc-process-docstring", docstring)
     app.connect("html-page-context", scripts, priority=400)
-    app.connect("html-page-context", mend_html, priority=500)
+    app.connect("html-page-context", help_screen_readers, priority=500)
     app.connect("html-page-context", buttons, priority=900)
     app.connect("build-finished", original_notebooks)
     assert autodoc  # its events are connected above

@@ -31,7 +31,7 @@ SOURCES = {
         "tensor2tensor/layers/common_attention.py",
     ),
 }
-SPELLING = {  # what the name of a test cannot spell
+SPELLING = {  # what a test's name cannot spell
     r"\btorchs\b": "PyTorch's",
     r"\btorch\b": "PyTorch",
     r"\b(paper|glorot)s\b": r"\1's",
@@ -64,6 +64,7 @@ TEACHING = {  # the pages for teachers, and where they are written
     "book/teach": "book/teach.md",
     "book/wrong_answers": "assignments/wrong_answers.md",
 }
+Weights = list[list[float]]  # of an attention map: for each English word, a row
 
 
 def parts(course: Course) -> list[tuple[str, list[Chapter]]]:
@@ -383,7 +384,7 @@ def citation_keys(course: Course) -> dict[str, str]:
 
 
 def uncited(course: Course) -> dict[str, list[str]]:
-    """arXiv numbers that chapters link to and the bibliography lacks."""
+    """arXiv numbers that chapters link to, but that the bibliography lacks."""
     keys = citation_keys(course)
     missing: dict[str, list[str]] = {}
     for chapter in course.chapters:
@@ -418,7 +419,7 @@ def api_module(course: Course, module: str) -> str:
 
 
 def api_index(course: Course) -> str:
-    """The page above the modules."""
+    """The page that lists the modules."""
     lines = [
         "# The package",
         "",
@@ -441,10 +442,10 @@ def map_page(course: Course) -> str:
     """The map of the code."""
     return (
         "# Map of the code\n\n"
-        "The model as in the paper's Figure 1, from below to above, and around it what "
-        "feeds it and what uses it. The title of a box leads to the chapter that "
-        "builds the part, the file name to its module. The same as a list is in "
-        "[the package](../api/index.md).\n\n"
+        "The model as in the paper's Figure 1, from bottom to top, and below it what "
+        "feeds it, what trains it and what uses it. The title of a box leads to the "
+        "chapter that explains the part, the file name to its module. "
+        "[The package](../api/index.md) lists the same modules.\n\n"
         f"```{{raw}} html\n{code_map(course)}\n```\n"
     )
 
