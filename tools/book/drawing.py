@@ -37,8 +37,7 @@ AROUND: list[tuple[str, list[tuple[str, str, str]]]] = [
             ("Real captions", "14", "corpora"),
             ("The copy task", "12", "copy_task"),
             ("Sizes and presets", "08", "config"),
-            ("Special tokens", "13", "special"),
-            ("Files, whole or not at all", "09", "files"),
+            ("Files, all or nothing", "09", "files"),
         ],
     ),
     (
@@ -48,18 +47,18 @@ AROUND: list[tuple[str, list[tuple[str, str, str]]]] = [
             ("The loop", "09", "training"),
             ("Learning rate", "10", "schedule"),
             ("Checkpoints, averages", "09", "checkpoints"),
+            ("History, best weights", "09", "progress"),
+            ("Many processes", "09", "processes"),
             ("Recipes", "14", "recipes"),
             ("A run, end to end", "14", "runs"),
-            ("Progress of a run", "09", "progress"),
             ("Fast paths", "20", "devices"),
-            ("Several processes", "20", "processes"),
         ],
     ),
     (
         "What uses it",
         [
             ("Decoding", "15", "decoding"),
-            ("Its cache", "15", "cache"),
+            ("The cache", "15", "cache"),
             ("Attention maps", "04", "recording"),
             ("Text in, text out", "00", "translator"),
             ("Scores", "16", "scores"),
@@ -113,7 +112,7 @@ def model_boxes(course: Course) -> list[str]:
     """The parts of the model."""
     return [
         f'<rect class="box {kind}" x="{x}" y="{y}" width="{WIDTH}" '
-        f'height="{BOX}" rx="8"/>' + box(course, text, number, module, x, y)
+        f'height="{BOX}" rx="8"/>' + box(course, text, number, module, x, y, WIDTH)
         for text, number, module, x, y, kind in MODEL
     ]
 
@@ -158,8 +157,8 @@ def code_map(course: Course) -> str:
         "decoder: the same with masked self-attention, and cross-attention that reads "
         "the encoder's memory. Every box links to a chapter and to a module."
     )
+    height = BELOW + ROW * max(len(entries) for _, entries in AROUND) + 14
     shapes = [*stacks(), *model_boxes(course), *flow(), *columns_below(course)]
-    height = 944 + 66 * max(len(entries) for _, entries in AROUND)
     return (
         f'<figure class="code-map"><svg viewBox="0 0 860 {height}" role="group" '
         f'aria-label="{described}"><defs>'

@@ -49,7 +49,6 @@ DEPARTURE_HEADS = (  # above the columns of the table, beside the departure itse
     "We do",
     "Proof",
 )
-Weights = list[list[float]]  # of an attention map: for each English word, a row
 BOOK_PAGES = [
     "paper",
     "departures",

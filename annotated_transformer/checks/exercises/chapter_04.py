@@ -1,39 +1,52 @@
 """Checks of chapter 04, Multi-head attention: one for each exercise."""
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
+from torch import Tensor
 
-from annotated_transformer.attention import attention
-from annotated_transformer.checks.common import Answer, exercise, seeded
-from annotated_transformer.checks.common import close as same
+from annotated_transformer.attention import attention, fused_attention
+from annotated_transformer.checks.common import (
+    Answer,
+    Mistake,
+    compare,
+    errors_mean,
+    exercise,
+    need,
+    need_gradient,
+    need_tensor,
+    need_truth,
+    normal,
+)
 
 __all__ = ["check_einsum", "check_grouped", "check_job", "check_split_test"]
 
+Split = Callable[[Tensor, int], Tensor]
 
-def right_split(x: Any, heads: Any) -> Any:
+
+def right_split(x: Tensor, heads: int) -> Tensor:
     """The heads of x, in order."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def wrong_split(x: Any, heads: Any) -> Any:
+def wrong_split(x: Tensor, heads: int) -> Tensor:
     """A view without the transpose: the shape is right, the numbers are not."""
     return x.reshape(x.size(0), heads, x.size(1), -1)  # view does the same
 
 
-def by_chunks(x: Any, n_heads: Any) -> Any:
-    """The heads of x, in order, in another way."""
+def _by_chunks(x: Tensor, n_heads: int) -> Tensor:
     return torch.stack(x.chunk(n_heads, -1), 1)
 
 
-WRONG_SPLITS = {
+def _every_hth(x: Tensor, n_heads: int) -> Tensor:
+    return x.unflatten(-1, (-1, n_heads)).permute(0, 3, 1, 2)
+
+
+WRONG_SPLITS: dict[str, Split] = {
     "view without the transpose": wrong_split,
     "no transpose: (batch, length, heads, d_k)": lambda x, h: x.unflatten(-1, (h, -1)),
-    "every h-th number instead of a block": lambda x, h: x.unflatten(
-        -1, (-1, h)
-    ).permute(0, 3, 1, 2),
+    "every h-th number instead of a block": _every_hth,
     "the length cut instead of the width": lambda x, h: x.unflatten(1, (h, -1)),
     "heads in reverse order": lambda x, h: right_split(x, h).flip(1),
     "positions in reverse order": lambda x, h: right_split(x, h).flip(2),
@@ -42,127 +55,136 @@ WRONG_SPLITS = {
 }
 
 
-def passes(test: Any, split: Any) -> Any:
-    """Does a test let a split through, without an error?"""
-    try:
-        return test(split)
-    except Exception:
-        return False
-
-
 @exercise
-def check_split_test(test: Answer) -> str:
+def check_split_test(test: Answer) -> None:
     """`my_split_test(split)`: is this way to cut heads right?"""
-    try:
-        answer = test.let(right_split)
-        answer = answer if answer is None else bool(answer)
-    except Exception as error:
-        return f"your test fails on the right function: {error!r}"
-    if answer is None:
-        return "not done yet, or no return: end with True or False"
-    if not answer:
-        return "your test rejects the right function of section 3"
-    if not passes(test, by_chunks):
-        return "your test rejects a right function: chunks of the width, stacked"
-    slipped = [name for name, wrong in WRONG_SPLITS.items() if passes(test, wrong)]
-    return "slipped through: " + "; ".join(slipped) if slipped else "correct"
+
+    def passes(split: Split) -> bool:
+        try:
+            answer = test.let(split)
+        except Mistake:
+            raise
+        except Exception:
+            return False
+        need(answer is not None, "it returns None for a wrong split: return False")
+        return need_truth(answer)
+
+    with errors_mean("your test fails on the right function: {error!r}", Exception):
+        unfinished = test.let(right_split) is None
+    need(not unfinished, "not done yet, or no return: end with True or False")
+    need(passes(right_split), "your test rejects the right function of section 3")
+    chunks = "your test rejects a right function: chunks of the width, stacked"
+    need(passes(_by_chunks), chunks)
+    slipped = [name for name, wrong in WRONG_SPLITS.items() if passes(wrong)]
+    everything = "your test lets every split through: which number should be where?"
+    need(len(slipped) < len(WRONG_SPLITS), everything)
+    need(not slipped, "slipped through: " + "; ".join(slipped))
+
+
+def _multi_head(x: Tensor, w_q: Tensor, w_k: Tensor, *others: Tensor) -> Tensor:
+    w_v, w_o = others
+    query, key, value = (x[:, None] @ w for w in (w_q, w_k, w_v))
+    return (fused_attention(query, key, value) @ w_o).sum(1)
 
 
 @exercise
-def check_einsum(function: Answer) -> str:
+def check_einsum(function: Answer) -> None:
     """`my_einsum_attention(x, w_q, w_k, w_v, w_o)`: all heads by einsum."""
-    r = seeded(5)
-    x = torch.randn(2, 5, 11, generator=r)
-    w_q, w_k = torch.randn(2, 3, 11, 4, generator=r)
-    w_v = torch.randn(3, 11, 7, generator=r)
-    w_o = torch.randn(3, 7, 11, generator=r)
-
-    def version(
-        divisor: Any = 2.0, axis: Any = -1, w_k: Any = w_k, total: Any = torch.sum
-    ) -> Any:
-        query, key, value = (x[:, None] @ w for w in (w_q, w_k, w_v))
-        weights = (query @ key.mT / divisor).softmax(axis)
-        return total(weights @ value @ w_o, 1)
-
-    answer = function(x, w_q, w_k, w_v, w_o)
-    if isinstance(answer, tuple):
-        return "return the output only, not the weights"
-    if answer.shape == (2, 3, 5, 11):
-        return (
-            "one output for each head: is `h` still after the arrow in the last line?"
-        )
-    if answer.shape != (2, 5, 11):
-        return (
-            f"the shape should be that of x, not {tuple(answer.shape)}: where is w_o?"
-        )
-    if same(answer, version(total=torch.mean)):
-        return "the heads are averaged: the output is their sum"
-    for divisor, mistake in (
-        (1.0, "there is no scale: did you forget to divide by the root of d_k?"),
-        (4.0, "did you divide by d_k instead of its root?"),
-        (math.sqrt(11), "divided by the root of d_model, not of d_k"),
-        (math.sqrt(7), "divided by the root of d_v, not of d_k"),
-    ):
-        if same(answer, version(divisor)):
-            return mistake
-    if same(answer, version(axis=-2)):
-        return "is your softmax over the keys, the last axis?"
-    if same(answer, version(axis=1)):
-        return "the softmax runs over the heads: each head shares out 1 by itself"
-    if same(answer, version(w_k=w_q)):
-        return "keys made by w_q: queries and keys have matrices of their own"
-    return (
-        "correct" if same(answer, version()) else "the numbers are not those of a loop"
+    case = [normal(2, 5, 11), *(normal(3, 11, 4, seed=i) for i in (1, 2))]
+    case += [normal(3, 11, 7, seed=3), normal(3, 7, 11, seed=4)]
+    answer = function(*case)
+    shape = tuple(answer.shape) if isinstance(answer, Tensor) else ()
+    arrow = "one output for each head: is `h` still after the arrow in the last line?"
+    need(shape != (2, 3, 5, 11), arrow)
+    need(shape != (2, 3, 5, 7), "the heads are not put together yet: where is w_o?")
+    right = _multi_head(*case)
+    compare(need_tensor(answer, (2, 5, 11)), right, _einsum_mistakes(*case))
+    x, w_q, *others = case
+    loud = [10 * x, w_q, *others]
+    compare(function(*loud), _multi_head(*loud), hint="scores a hundred times as large")
+    wide = [normal(1, 40, 64), *(normal(8, 64, 9, seed=i) for i in (1, 2))]
+    wide += [normal(8, 64, 5, seed=3), normal(8, 5, 64, seed=4)]
+    compare(
+        function(*wide), _multi_head(*wide), hint="8 heads of width 9, 40 positions"
     )
+    need_gradient(function, _multi_head, *case)
+
+
+def _einsum_mistakes(*case: Tensor) -> list[tuple[Tensor, str]]:
+    x, w_q, w_k, w_v, w_o = case
+    query, key, value = (x[:, None] @ w for w in (w_q, w_k, w_v))
+    scores = query @ key.mT
+    d_k, d_v, d_model = w_q.size(-1), w_v.size(-1), x.size(-1)
+    scaled = scores / math.sqrt(d_k)
+
+    def mixed(weights: Tensor) -> Tensor:
+        return (weights @ value @ w_o).sum(1)
+
+    def divided(divisor: float) -> Tensor:
+        return mixed((scores / divisor).softmax(-1))
+
+    own = "the softmax runs over the heads: the weights of each head add up to 1"
+    twins = "keys made by w_q: queries and keys have matrices of their own"
+    averaged = "the heads are averaged: the output is their sum"
+    return [
+        (mixed(scaled.softmax(-1)) / len(w_q), averaged),
+        (divided(1), "there is no scale: did you forget to divide by the root of d_k?"),
+        (divided(d_k), "did you divide by d_k instead of its root?"),
+        (divided(math.sqrt(d_model)), "divided by the root of d_model, not of d_k"),
+        (divided(math.sqrt(d_v)), "divided by the root of d_v, not of d_k"),
+        (mixed(scaled.softmax(-2)), "is your softmax over the keys, the last axis?"),
+        (mixed(scaled.softmax(1)), own),
+        (mixed(scaled), "where is the softmax? Weights add up to 1"),
+        (mixed(scaled.mT.softmax(-1)), "queries and keys have changed places"),
+        (_multi_head(x, w_q, w_q, w_v, w_o), twins),
+    ]
+
+
+def _grouped(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Grouped attention: the keys of each group repeated for its heads."""
+    members = query.size(1) // key.size(1)
+    key, value = (part.repeat_interleave(members, 1) for part in (key, value))
+    return fused_attention(query, key, value)
 
 
 @exercise
-def check_grouped(function: Answer) -> str:
+def check_grouped(function: Answer) -> None:
     """`my_grouped_attention(query, key, value)`: heads that share their keys."""
-    r = seeded(6)
-    query = torch.randn(2, 6, 5, 4, generator=r)
-    key, value = torch.randn(2, 2, 2, 7, 4, generator=r)
+    query = normal(2, 6, 5, 4)
+    key, value = normal(2, 2, 7, 4, seed=1), normal(2, 2, 7, 4, seed=2)
 
-    def version(
-        key: Any, value: Any, groups: Any = (0, 0, 0, 1, 1, 1), query: Any = query
-    ) -> Any:
-        groups = list(groups)
+    def version(groups: list[int]) -> Tensor:
         return attention(query, key[:, groups], value[:, groups])[0]
 
-    answer = function(query, key, value)
-    if isinstance(answer, tuple):
-        return "return the output only, not the weights"
-    if answer.shape != (2, 6, 5, 4):
-        return f"the shape should be that of the query, {(2, 6, 5, 4)}"
-    if same(answer, version(key, value, (0, 1, 0, 1, 0, 1))):
-        return "neighbors should share: repeat_interleave, not repeat"
-    if same(answer, version(key, value, [0] * 6)):
-        return "all heads use group 0"
-    if same(answer, version(key, value, (1, 1, 1, 0, 0, 0))):
-        return "the groups have changed places"
-    means = key.mean(1, keepdim=True), value.mean(1, keepdim=True)
-    if same(answer, version(*means, [0] * 6)):
-        return "the groups are averaged: each head uses its own group as it is"
-    if same(answer, version(key, value, query=2 * query)):
-        return "there is no scale: did you forget to divide by the root of d_k?"
-    if not same(answer, version(key, value)):
-        return "the numbers are not those of three heads a group"
-    for groups in (1, 3, 6):
-        key, value = torch.randn(2, 2, groups, 7, 4, generator=r)
-        expected = F.scaled_dot_product_attention(query, key, value, enable_gqa=True)
-        try:
+    means = (part.mean(1, keepdim=True) for part in (key, value))
+    mean = "the groups are averaged: each head uses its own group as it is"
+    no_scale = "there is no scale: did you forget to divide by the root of d_k?"
+    compare(
+        need_tensor(function(query, key, value), (2, 6, 5, 4)),
+        _grouped(query, key, value),
+        (
+            (version([0, 1] * 3), "neighbors share: repeat_interleave, not repeat"),
+            (version([0] * 6), "all heads use group 0"),
+            (version([1, 1, 1, 0, 0, 0]), "the groups have changed places"),
+            (_grouped(query, *means), mean),
+            (_grouped(2 * query, key, value), no_scale),
+        ),
+        "three heads a group",
+    )
+    for heads, groups, d_k in ((6, 1, 4), (6, 3, 4), (6, 6, 4), (8, 4, 64), (1, 1, 9)):
+        query = normal(2, heads, 5, d_k)
+        key, value = (normal(2, groups, 40, d_k, seed=i) for i in (1, 2))
+        hint = f"{heads} heads, groups: {groups}; is their number read from the key?"
+        with errors_mean(f"{hint} {{error}}", Exception):
             answer = function(query, key, value)
-        except (RuntimeError, IndexError):
-            answer = torch.empty(0)
-        if not same(answer, expected):
-            return f"{groups} groups, and wrong: is their number read from the key?"
-    return "correct"
+        compare(answer, _grouped(query, key, value), hint=hint)
+    need_gradient(function, _grouped, query, key, value)
 
 
 JOBS = ["previous", "next", "itself", "first", "spread"]
 
 
-def job_map(job: Any, n: Any, seed: Any) -> Any:
+def job_map(job: str, n: int, seed: int) -> Tensor:
     """A map of a head that has this job, with some noise."""
     query, key = torch.arange(n)[:, None], torch.arange(n)
     wanted = {
@@ -172,39 +194,31 @@ def job_map(job: Any, n: Any, seed: Any) -> Any:
         "first": (key == 0).expand(n, n),
         "spread": torch.zeros(n, n).bool(),
     }[job]
-    return (5.0 * wanted + 0.5 * torch.randn(n, n, generator=seeded(seed))).softmax(-1)
+    return (5.0 * wanted + 0.5 * normal(n, n, seed=seed)).softmax(-1)
 
 
 @exercise
-def check_job(function: Answer) -> str:
+def check_job(function: Answer) -> None:
     """`my_job(weights)`: the job of a head, as a word."""
-    wrong = []
-    for job in JOBS:
-        for n in (4, 6, 9, 12):
-            for seed in range(5):
-                answer = function(job_map(job, n, seed))
-                if answer is None:
-                    return "not done yet"
-                if answer not in JOBS:
-                    return f"return one of the words {JOBS}, not {answer!r}"
-                if answer != job:
-                    wrong.append((job, answer, n))
-    if not wrong:
-        return "correct"
-    told = {(job, answer) for job, answer, _ in wrong}
-    if len({answer for _, answer, _ in wrong}) == 1 and len(wrong) == 80:
-        return f"your answer is always {wrong[0][1]!r}"
-    if {("previous", "next"), ("next", "previous")} <= told:
-        return "previous and next have changed places: rows ask, columns are looked at"
-    if ("spread" in {job for job, _ in told}) and len({job for job, _ in told}) == 1:
-        return "a spread head was given a job: how much weight is more than by chance?"
-    if told == {("itself", "spread")} or told == {("first", "spread")}:
-        return f"one job is never found: {wrong[0][0]!r}"
-    if {("first", "previous")} & told or {("previous", "first")} & told:
-        return (
-            "first and previous are the same for the second word only: use more words"
-        )
-    if len({n for *_, n in wrong}) < 4:
-        return f"wrong for sentences of {sorted({n for *_, n in wrong})} words only"
-    job, answer, n = wrong[0]
-    return f"a head with the job {job!r} was called {answer!r} ({n} words)"
+    cases = [(job, n, s) for job in JOBS for n in range(4, 13) for s in range(5)]
+    answers = [function(job_map(*case)) for case in cases]
+    for answer in answers:
+        need(answer in JOBS, f"return one of the words {JOBS}, not {answer!r}")
+    always = len(set(answers)) == 1
+    need(not always, f"your answer is always {answers[0]!r}")
+    wrong = [(*case, a) for case, a in zip(cases, answers, strict=True) if a != case[0]]
+    told = {(job, answer) for job, _, _, answer in wrong}
+    swapped = {("previous", "next"), ("next", "previous")} <= told
+    rows = "previous and next have changed places: rows ask, columns are looked at"
+    need(not swapped, rows)
+    chance = "a spread head was given a job: how much weight is more than by chance?"
+    need(not told or {job for job, _ in told} != {"spread"}, chance)
+    for job in JOBS[:-1]:
+        need(job in answers, f"one job is never found: {job!r}")
+    second = "first and previous are the same for the second word only: use more words"
+    need(not told & {("first", "previous"), ("previous", "first")}, second)
+    lengths = sorted({n for _, n, _, _ in wrong})
+    some = f"wrong for sentences of {lengths} words only"
+    need(not wrong or len(lengths) > 4, some)
+    for job, n, _, answer in wrong:
+        raise Mistake(f"a head with the job {job!r} was called {answer!r} ({n} words)")

@@ -1,41 +1,123 @@
 """Checks of chapter 05, Feed-forward, embeddings, softmax: one for each exercise."""
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from annotated_transformer.checks.common import Answer, exercise
-from annotated_transformer.checks.common import close as same
+from annotated_transformer.checks.common import (
+    Answer,
+    Mistake,
+    compare,
+    errors_mean,
+    exercise,
+    need,
+    need_gradient,
+    need_number,
+    need_tensor,
+    normal,
+)
 from annotated_transformer.layers import Embeddings
 
 __all__ = ["check_feed_forward", "check_gated", "check_gradient", "check_tie"]
 
 
-def normal(*shape: Any, seed: Any = 0) -> Any:
-    """Normal numbers, the same ones each time."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+def _case(*shapes: tuple[int, ...]) -> list[Tensor]:
+    return [normal(*shape, seed=i) for i, shape in enumerate(shapes)]
 
 
-def count(module: Any) -> Any:
-    """How many numbers a module trains."""
-    return sum(p.numel() for p in module.parameters())
+def _eq_2(x: Tensor, W1: Tensor, b1: Tensor, W2: Tensor, b2: Tensor) -> Tensor:
+    return F.relu(x @ W1 + b1) @ W2 + b2
 
 
-def new_embeddings(vocab_size: Any, d_model: Any, *, seed: Any = 0) -> Any:
-    """Embeddings of variance 1 / d_model."""
-    embeddings = Embeddings(vocab_size, d_model)
-    g = torch.Generator().manual_seed(seed)
-    nn.init.normal_(embeddings.weight, std=d_model**-0.5, generator=g)
-    return embeddings
+@exercise
+def check_feed_forward(function: Answer) -> None:
+    """`my_feed_forward(x, W1, b1, W2, b2)`: Eq. 2 with tensors."""
+    case = _case((2, 3, 5), (5, 11), (11,), (11, 5), (5,))
+    x, W1, b1, W2, b2 = case
+    right, hidden = _eq_2(*case), x @ W1 + b1
+    try:
+        answer = function(*case)
+    except (RuntimeError, TypeError) as error:
+        shapes = "shapes cannot" in str(error) or "size" in str(error)
+        fit = f"the shapes don't fit: W1 first, without a transpose ({error})"
+        alone = f"does your max take each number alone, as clamp does? ({error})"
+        raise Mistake(fit if shapes else alone) from None
+    compete = "no softmax: hidden units don't compete"
+    compare(
+        need_tensor(answer, (2, 3, 5)),
+        right,
+        (
+            (hidden @ W2 + b2, "there is no bend: where is max(0, .)?"),
+            (F.relu(x @ W1) @ W2 + b2, "is b1 forgotten?"),
+            (F.relu(hidden) @ W2, "is b2 forgotten?"),
+            (F.relu(x @ W1) @ W2, "both biases are forgotten"),
+            (
+                _eq_2(x, W1, 0 * b1, W2, b1 @ W2 + b2),
+                "b1 comes before the max, not after",
+            ),
+            (F.relu(hidden @ W2 + b2), "the max stands between the maps, not last"),
+            (F.relu(right), "one max only: outputs may be negative"),
+            (F.relu(x) @ W1 @ W2 + b1 @ W2 + b2, "the max stands between, not first"),
+            (_eq_2(x, W2.T, b1, W1.T, b2), "W1 and W2 have changed places"),
+            (F.gelu(hidden) @ W2 + b2, "that is GELU; Eq. 2 has max(0, .)"),
+            (hidden.abs() @ W2 + b2, "that is |.|: negative numbers become 0"),
+            (hidden.softmax(-1) @ W2 + b2, compete),
+        ),
+        "other numbers than Eq. 2",
+    )
+    wide = _case((1, 1, 32), (32, 128), (128,), (128, 32), (32,))
+    compare(function(*wide), _eq_2(*wide), hint="one word, d_model = 32, d_ff = 128")
+    loud = [100 * x, *case[1:]]
+    compare(function(*loud), _eq_2(*loud), hint="x a hundred times as large")
+    need_gradient(function, _eq_2, *case)
+
+
+def _look_up_gradient(ids: Tensor, upstream: Tensor, vocab_size: int) -> Tensor:
+    weight = torch.zeros(vocab_size, upstream.size(-1), requires_grad=True)
+    output = F.embedding(ids, weight) * math.sqrt(upstream.size(-1))
+    return torch.autograd.grad(output, weight, upstream)[0]
+
+
+@exercise
+def check_gradient(function: Answer) -> None:
+    """`my_gradient(ids, upstream, ...)`: the gradient of a look-up."""
+    ids, upstream = torch.tensor([[1, 2, 1], [5, 2, 0]]), normal(2, 3, 5)
+    right, root = _look_up_gradient(ids, upstream, 7), math.sqrt(5)
+    written_once = torch.zeros(7, 5)
+    written_once[ids] = upstream
+    uses = torch.bincount(ids.flatten(), minlength=7)[:, None].clamp(min=1)
+    without_padding = right * (torch.arange(7) > 0)[:, None]
+    factor = "the factor is forgotten: what multiplied the rows going in?"
+    divided = "multiplied going in, so multiplied coming back, not divided"
+    once = "only one use of a token counts, and the factor is missing"
+    compare(
+        need_tensor(function(ids, upstream, 7), (7, 5)),
+        right,
+        (
+            (right / root, factor),
+            (right / 5, divided),
+            (right * root, "d_model instead of its root"),
+            (right / root * 5 / 2, "half of d_model instead of its root"),
+            (right / uses, "a sum over the uses of a token, not their mean"),
+            (without_padding, "token 0 is a row like the others here"),
+            (root * written_once, "tokens 1 and 2 occur twice: only one use counts"),
+            (written_once, once),
+        ),
+        "a row is the root of d_model times the sum over its token's uses",
+    )
+    many = torch.arange(600).reshape(3, 200) ** 2 % 512
+    for ids, width, size in ((many, 16, 512), (torch.tensor([[3]]), 2, 4)):
+        upstream, case = normal(*ids.shape, width), f"{ids.numel()} tokens, {size} rows"
+        expected = _look_up_gradient(ids, upstream, size)
+        compare(function(ids, upstream, size), expected, hint=case)
 
 
 class Broken(nn.Module):
     """A model that was meant to share one matrix three ways."""
 
-    def __init__(self, vocab_size: Any = 8, d_model: Any = 4) -> None:
+    def __init__(self, vocab_size: int = 8, d_model: int = 4) -> None:
         super().__init__()
         self.source = Embeddings(vocab_size, d_model)
         self.target = Embeddings(vocab_size, d_model)
@@ -47,141 +129,95 @@ class Broken(nn.Module):
 
 
 @exercise
-def check_feed_forward(function: Answer) -> str:
-    """`my_feed_forward(x, W1, b1, W2, b2)`: Eq. 2 with tensors."""
-    x, W1, b1, W2, b2 = (
-        normal(*shape, seed=i)
-        for i, shape in enumerate(((2, 3, 5), (5, 11), (11,), (11, 5), (5,)))
-    )
-    try:
-        answer = function(x, W1, b1, W2, b2)
-    except (RuntimeError, TypeError) as error:
-        if "shapes cannot" in str(error) or "size" in str(error):
-            return f"the shapes don't fit: W1 first, without a transpose ({error})"
-        return f"does your max take each number alone, as clamp does? ({error})"
-    if answer.shape != x.shape:
-        return f"the output should be as wide as the input, {tuple(x.shape)}"
-    right = F.relu(x @ W1 + b1) @ W2 + b2
-    for wrong, mistake in (
-        ((x @ W1 + b1) @ W2 + b2, "there is no bend: where is max(0, .)?"),
-        (F.relu(x @ W1) @ W2 + b2, "is b1 forgotten?"),
-        (F.relu(x @ W1 + b1) @ W2, "is b2 forgotten?"),
-        (F.relu(x @ W1) @ W2, "both biases are forgotten"),
-        ((F.relu(x @ W1) + b1) @ W2 + b2, "b1 comes before the max, not after"),
-        (F.relu((x @ W1 + b1) @ W2 + b2), "the max stands between the maps, not last"),
-        (F.relu(right), "one max only: outputs may be negative"),
-        ((F.relu(x) @ W1 + b1) @ W2 + b2, "the max stands between the maps, not first"),
-        (F.relu(x @ W2.T + b1) @ W1.T + b2, "W1 and W2 have changed places"),
-        (F.gelu(x @ W1 + b1) @ W2 + b2, "that is GELU; Eq. 2 has max(0, .)"),
-        ((x @ W1 + b1).softmax(-1) @ W2 + b2, "no softmax: hidden units don't compete"),
-    ):
-        if same(answer, wrong):
-            return mistake
-    return "correct" if same(answer, right) else "other numbers than Eq. 2"
-
-
-@exercise
-def check_gradient(function: Answer) -> str:
-    """`my_gradient(ids, upstream, ...)`: the gradient of a look-up."""
-    embeddings = new_embeddings(7, 5)
-    ids, upstream = torch.tensor([[1, 2, 1], [5, 2, 0]]), normal(2, 3, 5)
-    embeddings(ids).backward(upstream)
-    right = embeddings.weight.grad
-    answer = function(ids, upstream.clone(), 7)
-    if answer.shape != right.shape:
-        return f"one row for each token of the vocabulary: {tuple(right.shape)}"
-    root = math.sqrt(5)
-    written_once = torch.zeros(7, 5)
-    written_once[ids] = upstream
-    uses = torch.bincount(ids.flatten(), minlength=7)[:, None]
-    without_padding = right.clone()
-    without_padding[0] = 0
-    for wrong, mistake in (
-        (right / root, "the factor is forgotten: what multiplied the rows going in?"),
-        (right / 5, "multiplied going in, so multiplied coming back, not divided"),
-        (right * root, "d_model instead of its root"),
-        (right / root * 5 / 2, "half of d_model instead of its root"),
-        (right / uses.clamp(min=1), "a sum over the uses of a token, not their mean"),
-        (without_padding, "token 0 is a row like the others here"),
-        (root * written_once, "tokens 1 and 2 occur twice: only one use counts"),
-        (written_once, "only one use of a token counts, and the factor is missing"),
-    ):
-        if same(answer, wrong):
-            return mistake
-    return "correct" if same(answer, right) else "autograd finds other numbers"
-
-
-@exercise
-def check_tie(function: Answer) -> str:
+def check_tie(function: Answer) -> None:
     """`my_tie(model)`: one matrix for source, target and output."""
-    torch.manual_seed(0)
-    model: Any = Broken()
-    wanted = model.source.weight.detach().clone()
-    function.let(model)
-    if not isinstance(model.output, nn.Linear):
-        return "the output is no linear layer any more: it has to score, not to look up"
+    for vocab_size, d_model in ((8, 4), (50, 16)):
+        torch.manual_seed(0)
+        model = Broken(vocab_size, d_model)
+        wanted = model.source.weight.detach().clone()
+        function.let(model)
+        _tied(model, wanted)
+
+
+def _tied(model: Broken, wanted: Tensor) -> None:
+    linear = "the output is no linear layer any more: it has to score, not to look up"
+    need(isinstance(model.output, nn.Linear), linear)
     three = [model.source.weight, model.target.weight, model.output.weight]
-    different = len({id(p) for p in three})
-    places = len({p.data_ptr() for p in three})
+    several = len({id(p) for p in three}) > 1
     equal = all(torch.equal(p, three[0]) for p in three)
-    if different == 2 and three[0] is three[1] and not equal:
-        return "not done yet: the output still has the target's first matrix"
-    if not all(isinstance(p, nn.Parameter) for p in three):
-        return "a matrix is no nn.Parameter any more: the optimizer would not see it"
-    if not all(p.requires_grad for p in three):
-        return "a matrix gets no gradient any more"
-    if not equal:
-        return "the three matrices hold different numbers"
-    if different > 1 and places > 1:
-        return "equal numbers in different places: they drift apart at the first step"
-    if different > 1:
-        return "one memory, but several Parameters: each collects a gradient of its own"
-    if not torch.equal(three[0].detach(), wanted):
-        return "shared, but not with the numbers of source"
-    return "correct" if count(model) == 32 else f"{count(model)} parameters, not 32"
+    todo = "not done yet: the output still has the target's first matrix"
+    need(three[0] is not three[1] or equal, todo)
+    lost = "a matrix is no nn.Parameter any more: the optimizer would not see it"
+    need(all(isinstance(p, nn.Parameter) for p in three), lost)
+    need(all(p.requires_grad for p in three), "a matrix gets no gradient any more")
+    need(equal, "the three matrices hold different numbers")
+    apart = "equal numbers in different places: they drift apart at the first step"
+    need(len({p.data_ptr() for p in three}) == 1, apart)
+    one = "one memory, but several Parameters: each collects a gradient of its own"
+    need(not several, one)
+    kept = torch.equal(three[0].detach(), wanted)
+    need(kept, "shared, but not with the numbers of source")
+    numbers = sum(p.numel() for p in model.parameters())
+    need(numbers == wanted.numel(), f"{numbers} parameters, not {wanted.numel()}")
+    ids, root = torch.tensor([[3, 1]]), math.sqrt(wanted.size(1))
+    for side in (model.source, model.target):
+        factor = "the embeddings still look up rows times the root of d_model"
+        compare(side(ids), root * wanted[ids], hint=factor)
+    compare(model.output(wanted), wanted @ wanted.T, hint="the output scores, no more")
+
+
+def _gated(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    return (F.silu(x @ gate) * (x @ up)) @ down
 
 
 @exercise
-def check_gated(function: Answer, hidden_units: Any) -> str:
+def check_gated(function: Answer, hidden_units: Answer) -> None:
     """`my_gated(x, ...)`: a gated layer for the same price."""
-    x, gate, up, down = (
-        normal(*shape, seed=i)
-        for i, shape in enumerate(((2, 3, 5), (5, 7), (5, 7), (7, 5)))
-    )
-    try:
-        answer, hidden = function(x, gate, up, down), hidden_units(2048)
-    except RuntimeError as error:
-        return f"the shapes don't fit: is a * an @, or an @ a *? ({error})"
-    for name, result in (("my_gated", answer), ("my_hidden", hidden)):
-        if result is None:
-            return f"{name}: not done yet"
+    case = _case((2, 3, 5), (5, 7), (5, 7), (7, 5))
+    x, gate, up, down = case
+    with errors_mean("the shapes don't fit: is a * an @, or an @ a *? ({error})"):
+        answer = function(*case)
+    last = "the output should be as wide as x: is down the last step?"
+    need(getattr(answer, "shape", None) != (2, 3, 7), last)
     a, b = x @ gate, x @ up
-    for wrong, mistake in (
+    glu = "that gate is a sigmoid (GLU): SiLU is x * sigmoid(x)"
+    mistakes = (
         (F.silu(a) + b, "the two copies are multiplied, not added"),
         (a * F.silu(b), "SiLU is on the gate, not on up"),
         (F.silu(a * b), "SiLU comes before the product"),
         (F.silu(a) * F.silu(b), "only one of the copies goes through SiLU"),
-        (a.sigmoid() * b, "that gate is a sigmoid (GLU): SiLU is x * sigmoid(x)"),
+        (a.sigmoid() * b, glu),
         (F.relu(a) * b, "that gate is a ReLU"),
+        (F.gelu(a) * b, "that gate is GELU: SiLU is x * sigmoid(x)"),
         (a * b, "where is SiLU?"),
         (F.silu(a), "where is the second copy, up?"),
-    ):
-        if same(answer, wrong @ down):
-            return mistake
-    if answer.shape != x.shape:
-        return f"the output should have shape {tuple(x.shape)}: is down the last step?"
-    if not same(answer, (F.silu(a) * b) @ down):
-        return "other numbers than silu(x gate) * (x up), narrowed by down"
-    if hidden == 2048:
-        return "with as many hidden units it costs half as much again: three matrices"
-    if hidden == 1024:
-        return "half is too few: 3 * h = 2 * d_ff"
-    if hidden == 1366:
-        return "rounded up: it would cost a little more than Eq. 2"
-    if not isinstance(hidden, int):
-        return "units are counted in whole numbers: use // or int"
-    if hidden != 1365:
-        return f"{hidden} units are not the same price"
-    if hidden_units(1000) != 666:
-        return f"{hidden_units(1000)} for d_ff = 1,000: rounded down it is 666"
-    return "correct"
+    )
+    table = [(wrong @ down, message) for wrong, message in mistakes]
+    hint = "silu(x gate) * (x up), narrowed by down"
+    compare(need_tensor(answer, (2, 3, 5)), _gated(*case), table, hint)
+    wide = _case((1, 40, 64), (64, 170), (64, 170), (170, 64))
+    compare(function(*wide), _gated(*wide), hint="d_model = 64, 170 hidden units")
+    need_gradient(function, _gated, *case)
+    with errors_mean("my_hidden: {error}", Mistake):
+        _same_price(hidden_units)
+
+
+def _same_price(hidden_units: Answer) -> None:
+    widths = [2048, 1000, *range(3, 100)]
+    answers = [need_number(hidden_units(d_ff)) for d_ff in widths]
+    whole = all(units == int(units) for units in answers)
+    need(whole, "units are counted in whole numbers: use // or int")
+    more = "with as many hidden units it costs half as much again: three matrices"
+    compare(
+        answers,
+        [2 * d_ff // 3 for d_ff in widths],
+        (
+            (widths, more),
+            ([d_ff // 2 for d_ff in widths], "half is too few: 3 * h = 2 * d_ff"),
+            ([d_ff // 3 for d_ff in widths], "a third is too few: 3 * h = 2 * d_ff"),
+            ([-(-2 * d // 3) for d in widths], "rounded up: it costs more than Eq. 2"),
+            ([round(2 * d / 3) for d in widths], "rounded to the nearest, not down"),
+        ),
+        f"{answers[0]:g} units for d_ff = 2048, {answers[1]:g} for 1000",
+        1e-9,
+    )
