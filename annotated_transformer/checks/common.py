@@ -360,7 +360,8 @@ def compare(
             raise Mistake(message)
     answer, right = plain(answer), plain(right)
     if is_float(answer) and not answer.isfinite().all() and right.isfinite().all():
-        raise Mistake("some numbers are NaN or infinite: what was divided, or logged?")
+        guess = hint or "what was divided, or logged?"
+        raise Mistake(f"some numbers are NaN or infinite: {guess}")
     raise Mistake(difference(answer, right, tolerance) + (f": {hint}" if hint else ""))
 
 

@@ -138,10 +138,12 @@ def _no_leak(function: Answer, *case: Any) -> None:
     for scale in (10.0, 0.1):
         first = attended(function, scale * query, key, value, some)[:, 0]
         louder, other = key.clone(), value.clone()
-        louder[:, hidden], other[:, hidden] = -2 * louder[:, hidden], 1e4
+        other[:, hidden] = 1e4
+        if scale < 1:  # keys that are too loud would drown the others in rounding
+            louder[:, hidden] = -2 * louder[:, hidden]
         again = attended(function, scale * query, louder, other, some)[:, 0]
-        exact = torch.equal(first, again)
-        need(exact, f"what the mask hides changes the output: {LEAK}")
+        unfelt = same(first, again, 1e-5)  # rounding, where one divides afterwards
+        need(unfelt, f"what the mask hides changes the output: {LEAK}")
 
 
 def _nowhere(function: Answer, seed: int) -> None:
