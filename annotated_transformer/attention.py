@@ -46,7 +46,7 @@ def fused_attention(
 
 
 def head_size(d_model: int, n_heads: int) -> int:
-    """The width of one head, d_model / h, unless another is given (§3.2.2).
+    """The width that a head has by default, d_model / h (§3.2.2).
 
     Raises InputError if the heads cannot be equally wide.
     """

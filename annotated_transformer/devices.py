@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from annotated_transformer.errors import InputError
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-
 
 def choose_device(name: str = "auto") -> torch.device:
     """The device of this name; "auto" is the accelerator of this machine, or the CPU.

@@ -39,13 +39,12 @@ RECIPES = {
     "grammar": Recipe(
         corpus="grammar",
         model=TINY,
-        training=TrainingConfig(
+        training=replace(
+            FOR_CAPTIONS,
             steps=1_800,
             batch_tokens=1_600,
-            learning_rate=3e-3,
             warmup=100,
             validate_every=600,
-            clip=1.0,
         ),
         metric="exact_match",
         vocab_size=1_000,

@@ -66,9 +66,8 @@ class Answer:
         before = [state_of(argument) for argument in given]
         answer = self.let(*given, **{k: copy_of(v) for k, v in options.items()})
         if answer is None or answer is ...:
-            raise Mistake(
-                f"it returns None for {described(arguments)}" * self.asked or NOT_DONE
-            )
+            later = f"it returns None for {described(arguments)}"
+            raise Mistake(later if self.asked else NOT_DONE)
         self.asked = True
         for i, (argument, old) in enumerate(zip(given, before, strict=True)):
             self.need_unchanged(i, arguments[i], argument, old)
@@ -158,8 +157,10 @@ def alike(a: Any, b: Any) -> bool:
         return list(a) == list(b) and all(alike(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(map(alike, a, b))
-    plain = (str, bytes, bool, int, float, set, type(None))
-    return a == b or a != a if isinstance(a, plain) else True
+    if isinstance(a, float) and a != a:  # NaN
+        return isinstance(b, float) and b != b
+    simple = str | bytes | bool | int | float | set | None
+    return a == b if isinstance(a, simple) else True
 
 
 def described(arguments: Sequence[Any]) -> str:
@@ -181,10 +182,12 @@ def switches_stay(generator: bool) -> Iterator[None]:
     """Raise a Mistake if the block turns one of PyTorch's global switches."""
     gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     random = torch.get_rng_state()
-    yield
-    turned, other = torch.is_grad_enabled() != gradients, torch.get_default_dtype()
-    torch.set_grad_enabled(gradients)
-    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        turned, other = torch.is_grad_enabled() != gradients, torch.get_default_dtype()
+        torch.set_grad_enabled(gradients)
+        torch.set_default_dtype(dtype)
     if turned:
         raise Mistake(
             "gradients are switched off for good: use a with block, torch.no_grad()"
@@ -231,13 +234,15 @@ def need_tensor(
     return answer
 
 
+def single(value: Any) -> Any:
+    """What stands in a tensor or an array of one number; all else as it is."""
+    array = isinstance(value, Tensor | np.ndarray | np.generic)
+    return value.item() if array and math.prod(value.shape) == 1 else value
+
+
 def need_number(answer: Any) -> float:
     """The answer as a float, once it is one number of any kind."""
-    if (
-        isinstance(answer, Tensor | np.ndarray | np.generic)
-        and math.prod(answer.shape) == 1
-    ):
-        return float(answer.item())
+    answer = single(answer)
     need(
         isinstance(answer, numbers.Real),
         f"return one number, not a {type(answer).__name__}",
@@ -247,11 +252,7 @@ def need_number(answer: Any) -> float:
 
 def need_truth(answer: Any) -> bool:
     """The answer as True or False, once it is one of them, of any kind."""
-    if (
-        isinstance(answer, Tensor | np.ndarray | np.generic)
-        and math.prod(answer.shape) == 1
-    ):
-        answer = answer.item()
+    answer = single(answer)
     need(isinstance(answer, bool), f"return True or False, not {type(answer).__name__}")
     return answer
 
