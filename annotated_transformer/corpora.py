@@ -12,6 +12,7 @@ from pathlib import Path
 
 from annotated_transformer.errors import InputError
 from annotated_transformer.grammar import Pair, grammar_corpus
+from annotated_transformer.text import look_alike, normalize
 
 SAMPLES, N_CAPTIONS = Path(__file__).with_name("samples.tsv"), 90
 DATA_VARIABLE = "ANNOTATED_TRANSFORMER_DATA"  # a folder to read without a network
@@ -106,7 +107,7 @@ def download_multi30k(data_dir: str | Path | None = None) -> Path:
 def parallel_text(source: str | Path, target: str | Path) -> list[Pair]:
     """Pairs from two UTF-8 text files, plain or .gz, with one sentence per line.
 
-    Whitespace around a sentence and lines that are blank in both files are dropped.
+    Each sentence is normalized; lines that are blank in both files are dropped.
     """
     lines, other_lines = read_lines(Path(source)), read_lines(Path(target))
     if len(lines) != len(other_lines):
@@ -141,11 +142,12 @@ def split_corpus(
 ) -> dict[str, list[Pair]]:
     """Split pairs into train, validation and test, by fractions of distinct sources.
 
-    All pairs with the same source go to one split, so no test source is trained on.
+    All pairs with the same source go to one split, so no test source is trained on:
+    nor is a look-alike, which differs in capitals, accents' spelling or whitespace.
     """
     groups: dict[str, list[Pair]] = {}
     for pair in pairs:
-        groups.setdefault(pair[0], []).append(pair)
+        groups.setdefault(look_alike(pair[0]), []).append(pair)
     sources = list(groups)
     random.Random(seed).shuffle(sources)
     n_validation = max(1, round(validation * len(sources)))
@@ -262,10 +264,10 @@ def decode_line(line: bytes, place: str) -> str:
 
 
 def without_blanks(lines: Iterable[Pair], place: str) -> list[Pair]:
-    """The pairs with text; half a pair often means that the files are misaligned."""
+    """The pairs with text, normalized; half a pair often means misaligned files."""
     pairs = []
     for number, (source, target) in enumerate(lines, 1):
-        pair = source.strip(), target.strip()
+        pair = normalize(source), normalize(target)
         if all(pair):
             pairs.append(pair)
         elif any(pair):

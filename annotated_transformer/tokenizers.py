@@ -6,7 +6,6 @@ knows words that a translator should meet there for the first time.
 
 import io
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
@@ -18,6 +17,7 @@ from annotated_transformer.corpora import Pair
 from annotated_transformer.errors import InputError
 from annotated_transformer.files import read_json, whole_or_nothing, write_json
 from annotated_transformer.special import BOS, EOS, PAD, SPECIALS, UNK
+from annotated_transformer.text import normalize
 
 SUBWORD_FILE, WORD_FILE = "tokenizer.model", "tokenizer.json"
 
@@ -41,23 +41,6 @@ class Tokenizer(Protocol):
     def source_pieces(self, ids: Iterable[int]) -> list[str]: ...
     def target_pieces(self, ids: Iterable[int]) -> list[str]: ...
     def save(self, folder: Path) -> None: ...
-
-
-def normalize(text: str) -> str:
-    """Compose accents (NFC) and turn each run of whitespace into one space.
-
-    Encoding and decoding may change nothing else in a text without unknown tokens.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"character {error.start + 1} is a lone surrogate, which is not text: "
-            "was it read with the wrong encoding?"
-        ) from None
-    # SentencePiece writes a space as U+2581, so that character cannot mean itself.
-    text = unicodedata.normalize("NFC", text.replace("\u2581", " "))
-    return " ".join(text.split())
 
 
 class SubwordTokenizer:

@@ -30,6 +30,7 @@ from annotated_transformer.corpora import (
     split_corpus,
 )
 from annotated_transformer.errors import InputError
+from annotated_transformer.text import normalize
 
 PAIRS = [("Ein Hund.", "A dog."), ("Zwei Hüte.", "Two hats."), ("Drei.", "Three.")]
 pack = partial(gzip.compress, mtime=0)
@@ -70,7 +71,7 @@ def test_packed_files_read_like_plain_ones(tmp_path):
 
 
 line = st.text(st.characters(codec="utf-8", exclude_characters="\n\t\0\ufeff"))
-sentence = line.map(str.strip).filter(bool)
+sentence = line.filter(normalize)
 
 
 @few
@@ -80,14 +81,48 @@ def test_whatever_is_written_is_read_back(tmp_path_factory, pairs):
     sides = ["\n".join(side).encode() for side in zip(*pairs, strict=True)]
     tsv = "\n".join(map("\t".join, pairs)).encode()
     source, target, both = write(folder, source=sides[0], target=sides[1], both=tsv)
-    assert parallel_text(source, target) == pairs
-    assert parallel_tsv(both) == pairs
+    normalized = [(normalize(a), normalize(b)) for a, b in pairs]
+    assert parallel_text(source, target) == normalized
+    assert parallel_tsv(both) == normalized
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        partial(unicodedata.normalize, "NFD"),
+        lambda text: text.replace(" ", "  "),
+        lambda text: text.replace(" ", "\u00a0"),
+        lambda text: text.replace("e", "e\u00ad"),
+        lambda text: "\ufeff" + text,
+    ],
+    ids=["NFD", "two spaces", "no-break", "soft hyphen", "byte-order mark"],
+)
+def test_twins_are_read_as_one_and_stay_on_one_side(tmp_path, change):
+    a, b = write(tmp_path, a=change(text(0)[:-1].decode()).encode(), b=text(1))
+    assert parallel_text(a, b) == PAIRS
+    rows = [(f"Der Hund {i} läuft.", f"Dog {i} résumés.") for i in range(60)]
+    twins = [(change(source), change(target)) for source, target in rows]
+    tsv = "".join(f"{source}\t{target}\n" for source, target in rows + twins)
+    (path,) = write(tmp_path, tsv=tsv.encode())
+    splits = load_corpus(str(path))
+    assert {len(split) for split in splits.values()} == {6, 108}
+    unread = split_corpus(rows + twins)  # given by a program, not read from a file
+    for parts in (splits, unread):
+        held_out = {normalize(source) for source, _ in parts["test"]}
+        assert not held_out & {normalize(source) for source, _ in parts["train"]}
+
+
+def test_a_test_sentence_is_not_trained_on_in_other_capitals():
+    rows = [(f"Der ﬁnder {i} läuft.", str(i)) for i in range(60)]
+    splits = split_corpus(rows + [(s.upper().replace("ﬁ", "FI"), t) for s, t in rows])
+    held_out = {target for _, target in splits["test"]}
+    assert held_out and not held_out & {target for _, target in splits["train"]}
 
 
 def test_only_line_feeds_end_a_line(tmp_path):
     strange = "a\u2028b\x85c\x0bd\x0ce"
     assert parallel_text(*write(tmp_path, a=strange.encode(), b=b"one line")) == [
-        (strange, "one line")
+        ("a b c d e", "one line")
     ]
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from annotated_transformer.corpora import Pair, multi30k
 from annotated_transformer.errors import InputError
 from annotated_transformer.special import BOS, EOS, PAD, UNK
+from annotated_transformer.text import normalize
 from annotated_transformer.tokenizers import (
     SubwordTokenizer,
     Tokenizer,
     WordTokenizer,
     load_tokenizer,
-    normalize,
 )
 
 PAIRS = [
@@ -43,14 +43,6 @@ def captions(multi30k_folder: Path) -> list[Pair]:
 
 
 # Both kinds
-
-
-@few
-@given(text=any_text)
-def test_normalizing_twice_changes_nothing_more(text):
-    once = normalize(text)
-    assert normalize(once) == once
-    assert once.split() == once.split(" ") or not once
 
 
 def test_accents_are_one_character_however_they_were_typed():
