@@ -6,6 +6,7 @@ import sys
 from functools import reduce
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 from sacrebleu.metrics import BLEU
@@ -92,6 +93,84 @@ def test_a_check_gives_copies_and_leaves_no_trace(capsys):
     assert torch.is_grad_enabled()
     assert torch.equal(torch.get_rng_state(), state)
     assert capsys.readouterr().err == ""
+
+
+def right_attention(query, key, value, mask):
+    scores = query @ key.mT / query.size(-1) ** 0.5
+    weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+    return weights.masked_fill(~mask, 0.0) @ value
+
+
+def in_place(query, key, value, mask):
+    query *= 2
+    return right_attention(query / 2, key, value, mask)
+
+
+def switched_off(*case):
+    torch.set_grad_enabled(False)
+    return right_attention(*case)
+
+
+def by_numpy(query, key, value, mask):
+    scores = torch.from_numpy(query.numpy() @ key.mT.numpy()) / query.size(-1) ** 0.5
+    return right_attention(scores, torch.eye(key.size(1)), value, mask)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (in_place, "changes query, which is the caller's"),
+        (switched_off, "gradients are switched off for good"),
+        (lambda *case: right_attention(*case).detach(), "no gradient comes through"),
+        (lambda q, k, *rest: right_attention(q.detach(), k, *rest), "for q comes"),
+    ],
+)
+def test_a_bad_habit_costs_the_first_part_and_no_other(answer, said):
+    assert said in check_attention(answer)
+    assert said in check_attention(answer, "average")
+    assert check_attention(answer, "mask") == "correct"
+    assert check_attention(answer, "nowhere") == "correct"
+    assert torch.is_grad_enabled()
+
+
+def test_a_bad_habit_that_shows_late_costs_the_part_in_which_it_shows():
+    def late(query, key, value, mask):
+        if not mask.any(-1).all():  # a query that may look nowhere
+            value.mul_(1.0).add_(1).sub_(1).zero_()
+            return torch.zeros(*query.shape[:2], value.size(-1))
+        return right_attention(query, key, value, mask)
+
+    assert check_attention(late, "average") == "correct"
+    assert check_attention(late, "mask") == "correct"
+    assert "changes value" in check_attention(late, "nowhere")
+
+
+def test_a_bad_habit_does_not_hide_wrong_numbers_from_later_parts():
+    def wrong(query, key, value, mask):
+        query *= 2
+        return right_attention(query, key, value, mask)
+
+    assert "changes query" in check_attention(wrong, "average")
+    assert "changes query" not in check_attention(wrong, "mask")
+
+
+def test_numpy_on_the_way_is_named():
+    def softmax(scores):
+        e = np.exp(scores.numpy() - scores.numpy().max(-1, keepdims=True))
+        return torch.from_numpy(e / e.sum(-1, keepdims=True))
+
+    assert "through NumPy" in checks.check_softmax(softmax)
+
+
+def test_an_argument_that_a_call_uses_up_is_made_anew():
+    answer = common.Answer(lambda numbers: sum(numbers))
+    numbers = common.Fresh(lambda: iter([1, 2, 3]))
+    assert [answer(numbers), common.ask(answer, numbers)] == [6, 6]
+
+
+def test_the_case_that_differs_is_named():
+    with pytest.raises(common.Mistake, match="for n = 2 it should be 4, not 5: square"):
+        common.compare([1, 5], [1, 4], hint="square", cases=["n = 1", "n = 2"])
 
 
 def test_grade_raises_what_was_found_and_asks_about_copied_numbers():

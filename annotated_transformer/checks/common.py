@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -32,6 +33,10 @@ NOT_DONE = "not done yet"
 
 class Mistake(Exception):
     """What a check found. Its message is what the learner reads."""
+
+
+class Habit(Mistake):
+    """Right numbers, found in a bad way: it costs the first part in which it shows."""
 
 
 class TimeUp(BaseException):
@@ -56,8 +61,9 @@ class Answer:
     comes through, since its traceback says more than we can.
     """
 
-    def __init__(self, function: Function):
+    def __init__(self, function: Function, strict: bool = True):
         self.function, self.asked = function, False
+        self.strict = strict  # whether a bad habit counts
         self.failed: tuple[Exception, str] | None = None  # not on the first question
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
@@ -79,7 +85,7 @@ class Answer:
             isinstance(x, torch.Generator) for x in [*arguments, *options.values()]
         )
         try:
-            with switches_stay(random):
+            with switches_stay(random, self.strict):
                 return self.function(*arguments, **options)
         except NotImplementedError as error:
             if str(error):  # PyTorch's own, say of `&` with floats: that is no stub
@@ -102,14 +108,16 @@ class Answer:
     def need_unchanged(self, i: int, original: Any, argument: Any, old: Any) -> None:
         """Raise a Mistake if the call changed this argument."""
         name, new = self.name(i), state_of(argument)
+        if not self.strict:
+            return
         if not alike(argument, original):
-            raise Mistake(
+            raise Habit(
                 f"your function changes {name}, which is the caller's: compute a new "
                 "one, don't write into it"
             )
         for key, value in new.items():
             if not alike(value, old.get(key)):
-                raise Mistake(f"your function changes {key} of {name}: {RESTORE[key]}")
+                raise Habit(f"your function changes {key} of {name}: {RESTORE[key]}")
 
 
 RESTORE = {
@@ -120,8 +128,17 @@ RESTORE = {
 }
 
 
+@dataclass(frozen=True)
+class Fresh:
+    """An argument that a call uses up, such as an iterator: made anew for each."""
+
+    make: Callable[[], Any]
+
+
 def copy_of(value: Any) -> Any:
     """A copy that shares nothing; the thing itself where there is none to be had."""
+    if isinstance(value, Fresh):
+        return value.make()
     if isinstance(value, Tensor) and not value.is_leaf:
         return value.detach().clone().requires_grad_()
     try:
@@ -178,8 +195,8 @@ def described(arguments: Sequence[Any]) -> str:
 
 
 @contextmanager
-def switches_stay(generator: bool) -> Iterator[None]:
-    """Raise a Mistake if the block turns one of PyTorch's global switches."""
+def switches_stay(generator: bool, strict: bool = True) -> Iterator[None]:
+    """Put back PyTorch's global switches; raise a Mistake if the block turned one."""
     gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
     random = torch.get_rng_state()
     try:
@@ -188,15 +205,17 @@ def switches_stay(generator: bool) -> Iterator[None]:
         turned, other = torch.is_grad_enabled() != gradients, torch.get_default_dtype()
         torch.set_grad_enabled(gradients)
         torch.set_default_dtype(dtype)
+    if not strict:
+        return
     if turned:
-        raise Mistake(
+        raise Habit(
             "gradients are switched off for good: use a with block, torch.no_grad()"
         )
     if other != dtype:
-        raise Mistake(f"the default type is {other} for good: leave it {dtype}")
+        raise Habit(f"the default type is {other} for good: leave it {dtype}")
     if generator and not torch.equal(torch.get_rng_state(), random):
         torch.set_rng_state(random)
-        raise Mistake("it draws from the global random state: pass your generator on")
+        raise Habit("it draws from the global random state: pass your generator on")
 
 
 # Need
@@ -264,36 +283,53 @@ def need_gradient(
 
     `reference` is a right function of the same arguments; of them the `first` count.
     """
+    if not answer.strict:
+        return
     tensors = [i for i, x in enumerate(arguments) if is_float(x) and i < first]
-
-    def slopes(function: Function) -> Sequence[Tensor | None] | None:
-        inputs = [copy_of(x) for x in arguments]
-        for i in tensors:
-            inputs[i] = inputs[i].detach().requires_grad_()
-        with torch.enable_grad():
-            output = function(*inputs)
-        if not isinstance(output, Tensor) or not output.requires_grad:
-            return None
-        upstream = torch.randn(output.shape, generator=seeded(1)).to(output)
-        wanted = [inputs[i] for i in tensors]
-        return torch.autograd.grad(output, wanted, upstream, allow_unused=True)
-
-    found, right = slopes(answer.let), slopes(reference)
-    need(found is not None, f"the numbers are right, but no gradient {CUT}")
-    for i, ours, theirs in zip(tensors, found or (), right or (), strict=True):
+    try:
+        found = slopes(answer.let, arguments, tensors)
+    except (RuntimeError, TypeError) as error:
+        if "numpy" not in str(error).lower():
+            raise
+        raise Habit(NUMPY) from None
+    if found is None:
+        raise Habit(f"the numbers are right, but no gradient {CUT}")
+    right = slopes(reference, arguments, tensors) or ()
+    for i, ours, theirs in zip(tensors, found, right, strict=True):
+        name = answer.name(i)
         if theirs is None or not theirs.any():
             continue
-        need(
-            ours is not None,
-            f"the numbers are right, but no gradient for {answer.name(i)} {CUT}",
-        )
-        if ours is not None and not same(ours, theirs, 1e-3):
-            raise Mistake(
-                f"the numbers are right, but the gradient of {answer.name(i)} is not: "
+        if ours is None:
+            raise Habit(f"the numbers are right, but no gradient for {name} {CUT}")
+        if not same(ours, theirs, 1e-3):
+            raise Habit(
+                f"the numbers are right, but the gradient of {name} is not: "
                 "is a part of the way cut off by detach, .data or no_grad?"
             )
 
 
+def slopes(
+    function: Function, arguments: Sequence[Any], which: Sequence[int]
+) -> Sequence[Tensor | None] | None:
+    """The gradients of these arguments, or None if the output has no gradient at all.
+
+    What comes in from above is random, the same each time.
+    """
+    inputs = [copy_of(x) for x in arguments]
+    for i in which:
+        inputs[i] = inputs[i].detach().requires_grad_()
+    with torch.enable_grad():
+        output = function(*inputs)
+    if not isinstance(output, Tensor) or not output.requires_grad:
+        return None
+    upstream = torch.randn(output.shape, generator=seeded(1)).to(output)
+    wanted = [inputs[i] for i in which]
+    return torch.autograd.grad(output, wanted, upstream, allow_unused=True)
+
+
+NUMPY = (
+    "the numbers are right, but no gradient comes through NumPy: use torch's functions"
+)
 CUT = "comes through: is there a detach, .data, .item(), numpy or no_grad?"
 
 
@@ -349,10 +385,11 @@ def compare(
     mistakes: Mistakes = (),
     hint: str = "",
     tolerance: float = 1e-4,
+    cases: Sequence[str] = (),
 ) -> None:
     """Name the mistake whose wrong result the answer is, if it is not right.
 
-    Else show the first number that differs, with its place, and the hint.
+    Else show the first number that differs, with its place or its case, and the hint.
     """
     if same(answer, right, tolerance):
         return
@@ -363,10 +400,13 @@ def compare(
     if is_float(answer) and not answer.isfinite().all() and right.isfinite().all():
         guess = hint or "what was divided, or logged?"
         raise Mistake(f"some numbers are NaN or infinite: {guess}")
-    raise Mistake(difference(answer, right, tolerance) + (f": {hint}" if hint else ""))
+    found = difference(answer, right, tolerance, cases)
+    raise Mistake(found + (f": {hint}" if hint else ""))
 
 
-def difference(answer: Any, right: Any, tolerance: float = 1e-4) -> str:
+def difference(
+    answer: Any, right: Any, tolerance: float = 1e-4, cases: Sequence[str] = ()
+) -> str:
     """Where the two differ first, and both values, told apart."""
     if isinstance(right, Tensor) and isinstance(answer, Tensor):
         if answer.shape != right.shape:
@@ -388,7 +428,8 @@ def difference(answer: Any, right: Any, tolerance: float = 1e-4) -> str:
         i = next(
             i for i in range(len(right)) if not same(answer[i], right[i], tolerance)
         )
-        return f"number {i}, counted from 0, {should_be(right[i], answer[i])}"
+        which = f"for {cases[i]} it" if cases else f"number {i}, counted from 0,"
+        return f"{which} {should_be(right[i], answer[i])}"
     return f"it {should_be(right, answer)}"
 
 
@@ -404,36 +445,66 @@ def should_be(right: Any, answer: Any) -> str:
 
 # Verdict
 
+Check = Callable[[Answer, int], None]
 
-def verdict(
-    answer: Any, part: str = "", seed: int = 0, **parts: Callable[[Answer, int], None]
-) -> str:
-    """ "correct", or the first mistake of one part, or of all in their order."""
+
+def verdict(answer: Any, part: str = "", seed: int = 0, **parts: Check) -> str:
+    """ "correct", or the first mistake of one part, or of all in their order.
+
+    A bad habit costs the first part in which it shows; the later ones judge without it.
+    """
     if part and part not in parts:
         raise InputError(f"there is no part {part!r}: choose from {', '.join(parts)}")
     if answer is None or answer is ...:
         return NOT_DONE
-    for check in [parts[part]] if part else parts.values():
-        try:
-            # A warning on stderr is no mistake, but nbgrader would take it for one.
-            with (
-                time_limit(SECONDS),
-                redirect_stderr(sys.stdout),
-                warnings.catch_warnings(),
-                torch.enable_grad(),
-            ):
-                warnings.simplefilter("ignore")
-                check(asked := Answer(answer), seed)
-        except Mistake as mistake:
-            return str(mistake)
-        except Exception as error:
-            if asked.failed is None or asked.failed[0] is not error:
-                raise
-            what = f"{type(error).__name__}: {str(error)[:80]}"
-            return f"right so far, but for {asked.failed[1]} it raises {what}"
-        except TimeUp:
-            return f"no answer after {SECONDS} seconds: does your loop end?"
+    names = list(parts)
+    earlier = [parts[name] for name in names[: names.index(part or names[0])]]
+    try:
+        for name in [part] if part else names:
+            try:
+                judge(parts[name], answer, seed)
+            except Habit:
+                if not any(has_habit(check, answer, seed) for check in earlier):
+                    raise
+                judge(parts[name], answer, seed, strict=False)
+    except Mistake as mistake:
+        return str(mistake)
     return "correct"
+
+
+def judge(check: Check, answer: Function, seed: int, strict: bool = True) -> None:
+    """Raise the Mistake that one part of a check finds, within its time."""
+    asked = Answer(answer, strict)
+    try:
+        # A warning on stderr is no mistake, but nbgrader would take it for one.
+        with (
+            time_limit(SECONDS),
+            redirect_stderr(sys.stdout),
+            warnings.catch_warnings(),
+            torch.enable_grad(),
+        ):
+            warnings.simplefilter("ignore")
+            check(asked, seed)
+    except TimeUp:
+        late = f"no answer after {SECONDS} seconds: does your loop end?"
+        raise Mistake(late) from None
+    except Mistake:
+        raise
+    except Exception as error:
+        if asked.failed is None or asked.failed[0] is not error:
+            raise
+        what = f"{type(error).__name__}: {str(error)[:80]}"
+        where = f"right so far, but for {asked.failed[1]} it raises {what}"
+        raise Mistake(where) from None
+
+
+def has_habit(check: Check, answer: Function, seed: int) -> bool:
+    """Whether a bad habit is what this part has said, or would say."""
+    try:
+        judge(check, answer, seed)
+    except Exception as error:
+        return isinstance(error, Habit)
+    return False
 
 
 def exercise(check: Callable[..., str | None]) -> Callable[..., str]:

@@ -102,8 +102,8 @@ def check_einsum(function: Answer) -> None:
     x, w_q, *others = case
     loud = [10 * x, w_q, *others]
     compare(function(*loud), _multi_head(*loud), hint="scores a hundred times as large")
-    wide = [normal(1, 40, 64), *(normal(8, 64, 9, seed=i) for i in (1, 2))]
-    wide += [normal(8, 64, 5, seed=3), normal(8, 5, 64, seed=4)]
+    wide = [normal(1, 40, 64), *(normal(8, 64, 9, seed=i) / 8 for i in (1, 2))]
+    wide += [normal(8, 64, 5, seed=3) / 8, normal(8, 5, 64, seed=4) / 8]
     compare(
         function(*wide), _multi_head(*wide), hint="8 heads of width 9, 40 positions"
     )

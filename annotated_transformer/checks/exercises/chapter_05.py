@@ -195,7 +195,8 @@ def check_gated(function: Answer, hidden_units: Answer) -> None:
     table = [(wrong @ down, message) for wrong, message in mistakes]
     hint = "silu(x gate) * (x up), narrowed by down"
     compare(need_tensor(answer, (2, 3, 5)), _gated(*case), table, hint)
-    wide = _case((1, 40, 64), (64, 170), (64, 170), (170, 64))
+    x, *weights = _case((1, 40, 64), (64, 170), (64, 170), (170, 64))
+    wide = [x, *(weight / 8 for weight in weights)]
     compare(function(*wide), _gated(*wide), hint="d_model = 64, 170 hidden units")
     need_gradient(function, _gated, *case)
     with errors_mean("my_hidden: {error}", Mistake):
