@@ -5,12 +5,15 @@ All are percentages, from 0 to 100.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
 
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from annotated_transformer.errors import InputError
 from annotated_transformer.special import PAD
+from annotated_transformer.text import normalize, unspaced_language
 from annotated_transformer.tokenizers import split_words
 
 
@@ -18,7 +21,7 @@ from annotated_transformer.tokenizers import split_words
 class Scores:
     """Scores of a whole corpus, each from 0 to 100, and how they were computed.
 
-    BLEU is cased and uses sacreBLEU's 13a tokens; chrF is chrF2.
+    BLEU is cased; its tokenizer follows the references' script. chrF is chrF2.
     """
 
     bleu: float
@@ -27,9 +30,14 @@ class Scores:
     signature: str
 
 
-def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
-    """Compare translations with one reference each (§6.1)."""
-    from sacrebleu.metrics import BLEU, CHRF
+def corpus_scores(
+    hypotheses: Sequence[str], references: Sequence[str], *, tokenize: str | None = None
+) -> Scores:
+    """Compare translations with one reference each (§6.1).
+
+    `tokenize` names one of sacreBLEU's tokenizers; None chooses it by the references.
+    """
+    from sacrebleu.metrics import CHRF
 
     if len(hypotheses) != len(references):
         raise InputError(
@@ -38,23 +46,62 @@ def corpus_scores(hypotheses: Sequence[str], references: Sequence[str]) -> Score
         )
     if not hypotheses:
         raise InputError("there are no translations to score")
-    metrics = BLEU(), CHRF()
-    bleu, chrf = (metric.corpus_score(hypotheses, [references]) for metric in metrics)
-    hits = sum(
-        ours == theirs for ours, theirs in zip(hypotheses, references, strict=True)
+    ours, theirs = (list(map(normalize, texts)) for texts in (hypotheses, references))
+    metrics = fitting_bleu(theirs, tokenize), CHRF()
+    bleu, chrf = (metric.corpus_score(ours, [theirs]) for metric in metrics)
+    hits = sum(a == b for a, b in zip(ours, theirs, strict=True))
+    signature = (
+        f"{score.name}|{metric.get_signature()}"
+        for score, metric in zip((bleu, chrf), metrics, strict=True)
     )
     return Scores(
         bleu=bleu.score,
         chrf=chrf.score,
         exact_match=100 * hits / len(references),
-        signature=" ".join(
-            f"{score.name}|{metric.get_signature()}"
-            for score, metric in zip((bleu, chrf), metrics, strict=True)
-        ),
+        signature=" ".join(signature),
     )
 
 
-def word_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+def fitting_bleu(references: Sequence[str], tokenize: str | None = None) -> Any:
+    """sacreBLEU's BLEU, with a tokenizer and n-grams that fit the references.
+
+    Its n-grams have up to 4 words, the standard. Only if no reference is so long, they
+    end with the longest, or else a perfect translation would score 0; then the
+    signature says `order`.
+    """
+    from sacrebleu.metrics import BLEU
+
+    tokenize = tokenize or script_tokenizer(references)
+    if tokenize not in BLEU.TOKENIZERS:
+        known = ", ".join(BLEU.TOKENIZERS)
+        raise InputError(f"sacreBLEU has no tokenizer {tokenize!r}: choose {known}")
+    try:
+        metric = BLEU(tokenize=tokenize)
+    except (ImportError, RuntimeError) as error:
+        message = " ".join(str(error).split())
+        raise InputError(f"tokenizer {tokenize!r}: {message}") from None
+    if not any(text.count(" ") > 2 for text in references):  # most texts are longer
+        totals = metric.corpus_score(references, [references]).totals
+        order = sum(total > 0 for total in totals)
+        if 0 < order < len(totals):
+            metric = BLEU(tokenize=tokenize, max_ngram_order=order)
+            metric.tokenizer_signature += f"|order:{order}"
+    return metric
+
+
+def script_tokenizer(references: Sequence[str]) -> str:
+    """The name of sacreBLEU's tokenizer for the script of most references."""
+    language = unspaced_language(references)
+    if language is None:
+        return "13a"
+    if language == "ja" and find_spec("MeCab") and find_spec("ipadic"):
+        return "ja-mecab"
+    return "zh" if language == "zh" else "char"
+
+
+def word_bleu(
+    hypotheses: Sequence[str], references: Sequence[str], *, language: str = "en"
+) -> float:
     """BLEU over lowercased spaCy words, as in well-known tutorials.
 
     Case is ignored, and hyphens and "n't" are split differently than by 13a: compare it
@@ -63,10 +110,16 @@ def word_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     from torchtext.data.metrics import bleu_score
 
     words, reference_words = (
-        [[word.lower() for word in split_words(text, "en")] for text in texts]
+        [[word.lower() for word in split_words(text, language)] for text in texts]
         for texts in (hypotheses, references)
     )
-    return 100 * bleu_score(words, [[reference] for reference in reference_words])
+    order = min(4, max(map(len, reference_words), default=0) or 4)
+    return 100 * bleu_score(
+        words,
+        [[reference] for reference in reference_words],
+        max_n=order,
+        weights=[1 / order] * order,
+    )
 
 
 def token_accuracy(

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 from annotated_transformer.errors import InputError
 
@@ -35,3 +36,32 @@ def look_alike(text: str) -> str:
     To compare, not to read: NFKC makes 2 of ² and fi of the ligature ﬁ.
     """
     return normalize(unicodedata.normalize("NFKC", normalize(text)).casefold())
+
+
+# Letters of the languages that write words without spaces between them.
+UNSPACED = {
+    "zh": re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"),
+    "ja": re.compile("[\u3041-\u30fa\u31f0-\u31ff\uff66-\uff9f]"),  # kana
+    "th": re.compile("[\u0e01-\u0e4e]"),
+    "lo": re.compile("[\u0e81-\u0ece]"),
+    "bo": re.compile("[\u0f40-\u0fbc]"),
+    "my": re.compile("[\u1000-\u109f]"),
+    "km": re.compile("[\u1780-\u17d3]"),
+}
+
+
+def unspaced_language(texts: Iterable[str]) -> str | None:
+    """The language of most of the texts, by its letters, if it writes without spaces.
+
+    One in ten letters in kana tells Japanese from Chinese. A word in other letters
+    counts like one of these letters.
+    """
+    text = " ".join(texts)
+    counts = {}
+    for language, letter in UNSPACED.items():
+        text, counts[language] = letter.subn(" ", text)
+    if sum(counts.values()) <= len(re.findall(r"[^\W\d_]+", text)):
+        return None
+    if 10 * counts["ja"] > counts["zh"]:
+        counts["ja"] += counts["zh"]
+    return max(counts, key=lambda language: counts[language])
