@@ -193,6 +193,29 @@ WRONG = {
             "return the output only, not the weights",
         ),
         Wrong(
+            "writes into the caller's query",
+            [
+                (
+                    "query @ key.mT / math.sqrt(query.size(-1))",
+                    "query.div_(math.sqrt(query.size(-1))) @ key.mT",
+                )
+            ],
+            5,
+            "changes query, which is the caller's",
+        ),
+        Wrong(
+            "gradients off for good",
+            [("    scores =", "    torch.set_grad_enabled(False)\n    scores =")],
+            5,
+            "gradients are switched off for good",
+        ),
+        Wrong(
+            "detached on the way",
+            [(" @ value", ".detach() @ value")],
+            5,
+            "no gradient for query comes through",
+        ),
+        Wrong(
             "the visible test's d_k, hard-coded",
             [("query.size(-1)", "16")],
             5,
@@ -426,7 +449,7 @@ WRONG = {
         Wrong(
             "writes into the caller's x",
             [("return gain * (x - mean)", "x -= mean\n    return gain * x")],
-            3,
+            5,
             "changes x, which is the caller's",
         ),
     ],
