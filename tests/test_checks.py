@@ -181,6 +181,20 @@ def test_grade_raises_what_was_found_and_asks_about_copied_numbers():
         common.grade("off by one", fresh=True)
 
 
+def test_a_factor_that_is_all_that_differs_is_named():
+    right = torch.randn(2, 3, generator=common.seeded(0))
+
+    def said(answer):
+        with pytest.raises(common.Mistake) as found:
+            common.compare(answer, right, hint="Eq. 1")
+        return str(found.value)
+
+    assert ", as all numbers are 3 times what they should be: Eq. 1" in said(3 * right)
+    assert ", as all numbers are -1 times what" in said(-right)
+    for other in (right + 1, right * 0, right.abs(), right / 0):
+        assert "times" not in said(other)
+
+
 @pytest.mark.parametrize("module", MOVED, ids=lambda path: path.stem)
 def test_a_chapter_imports_its_checks_and_the_package_exports_them(module):
     (path,) = ROOT.glob(f"notebooks/{module.stem[-2:]}_*.ipynb")

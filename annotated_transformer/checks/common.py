@@ -401,6 +401,7 @@ def compare(
         guess = hint or "what was divided, or logged?"
         raise Mistake(f"some numbers are NaN or infinite: {guess}")
     found = difference(answer, right, tolerance, cases)
+    found += in_proportion(answer, right)
     raise Mistake(found + (f": {hint}" if hint else ""))
 
 
@@ -431,6 +432,17 @@ def difference(
         which = f"for {cases[i]} it" if cases else f"number {i}, counted from 0,"
         return f"{which} {should_be(right[i], answer[i])}"
     return f"it {should_be(right, answer)}"
+
+
+def in_proportion(answer: Any, right: Any) -> str:
+    """', and all ... 2 times too large' if one factor is all that differs."""
+    if not (is_float(answer) and is_float(right) and right.numel() > 1):
+        return ""
+    ours, theirs = answer.double().flatten(), right.double().flatten()
+    factor = (ours @ theirs / (theirs @ theirs)).item()
+    if not ours.any() or not same(ours / factor, theirs):
+        return ""
+    return f", as all numbers are {factor:.4g} times what they should be"
 
 
 def should_be(right: Any, answer: Any) -> str:

@@ -1,152 +1,283 @@
 """Checks of chapter 07, Residuals and layer normalization: one for each exercise."""
 
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from annotated_transformer.checks.common import Answer, exercise, seeded
-from annotated_transformer.checks.common import close as same
+from annotated_transformer.checks.common import (
+    Answer,
+    compare,
+    errors_mean,
+    exercise,
+    need,
+    need_gradient,
+    need_tensor,
+    normal,
+)
 
 __all__ = ["check_block", "check_norm_backward", "check_rms_norm"]
 
+EPS = 1e-5
+KEEP = "the shapes don't fit: do your means keep their axis (keepdim)? ({error})"
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean(-1, keepdim=True)
+
+
+def _rms_norm(x: Tensor, gain: Tensor, eps: float = EPS) -> Tensor:
+    return gain * x / (_mean(x.square()) + eps).sqrt()
+
 
 @exercise
-def check_rms_norm(function: Answer) -> str:
+def check_rms_norm(function: Answer) -> None:
     """`my_rms_norm(x, gain)`: divided by the root of the mean square."""
-    g = seeded(21)
-    x, gain = torch.randn(4, 3, 5, generator=g) + 1, torch.randn(5, generator=g)
-    given = x.clone()
-    try:
-        answer = function(given, gain)
-    except (RuntimeError, IndexError):
-        return "the shapes don't fit: does the mean keep its axis (keepdim)?"
-    if not torch.equal(given, x):
-        return "the caller's x has changed: compute new numbers, don't write into it"
-    square = x.square()
-    for wrong, mistake in (
-        (gain * F.layer_norm(x, (5,)), "you subtract the mean: that is layer norm"),
+    x, gain = normal(4, 3, 5) + 1, normal(5, seed=1)
+    with errors_mean(KEEP):
+        answer = need_tensor(function(x, gain), (4, 3, 5))
+    hint = "x over the root of its mean square, times the gain"
+    compare(answer, _rms_norm(x, gain), _rms_norm_mistakes(x, gain), hint)
+    small = x / 1000
+    tiny = "wrong for tiny x: is your eps (1e-5) inside the root?"
+    size = _mean(small.square())
+    compare(
+        need_tensor(function(small, gain), (4, 3, 5)),
+        _rms_norm(small, gain),
         (
-            gain * x / x.std(-1, keepdim=True, correction=0),
-            "the standard deviation has the mean taken out: square x itself",
+            (gain * small / size.sqrt(), "wrong for tiny x: where is eps (1e-5)?"),
+            (gain * small / (size.sqrt() + EPS), tiny),
+            (gain * small / (size + EPS**2).sqrt(), "eps is not squared"),
+            (gain * small / (EPS + small.square().sum(-1, True)).sqrt(), tiny),
+            *((_rms_norm(small, gain, eps), "eps is 1e-5") for eps in (1e-6, 1e-8)),
         ),
-        (gain * x / square.mean(-1, keepdim=True), "take the root of the mean square"),
+        tiny,
+    )
+    for case, *shape in (
+        ("two axes", 2, 7),
+        ("a batch of 1", 1, 2, 16),
+        ("four axes", 3, 2, 2, 4),
+        ("1030 positions of width 512", 1030, 512),
+        ("one number alone", 1, 1, 1),
+    ):
+        more, gain_of_it = 20 * normal(*shape, seed=2), normal(shape[-1], seed=3)
+        with errors_mean(f"{case}: {KEEP}"):
+            found = function(more, gain_of_it)
+        compare(found, _rms_norm(more, gain_of_it), hint=case)
+    zeros = torch.zeros(2, 5)
+    compare(function(zeros, gain), zeros, hint="all zeros stay zeros")
+    need_gradient(function, _rms_norm, x, gain)
+
+
+def _rms_norm_mistakes(x: Tensor, gain: Tensor) -> Iterator[tuple[Tensor, str]]:
+    square, d = x.square(), x.size(-1)
+    mean = _mean(square)
+    deviation = x.std(-1, keepdim=True, correction=0)
+    for divisor, message in (
+        (deviation, "the standard deviation has the mean taken out: square x itself"),
+        (mean, "take the root of the mean square"),
+        (x.norm(dim=-1, keepdim=True), "that is the root of the sum: take the mean"),
+        (mean.sqrt() / d**0.5, "d belongs under the root: the mean comes first"),
+        ((mean * d / (d - 1)).sqrt(), "divide the sum by d, not by d - 1"),
+        (square.mean().sqrt(), "one size for all positions: take the last axis"),
         (
-            gain * x / x.norm(dim=-1, keepdim=True),
-            "that is the root of the sum: take the mean",
+            square.mean((-2, -1), keepdim=True).sqrt(),
+            "one size for a whole sentence: take the last axis",
         ),
+        (square.mean(0).sqrt(), "that is over the batch: take the last axis"),
         (
-            gain * x / square.mean().sqrt(),
-            "one size for all positions: take the last axis",
-        ),
-        (
-            gain * x / square.mean(0).sqrt(),
-            "that is over the batch: take the last axis",
-        ),
-        (
-            gain * x / square.mean(1, keepdim=True).sqrt(),
+            square.mean(1, keepdim=True).sqrt(),
             "that is over the length: take the last axis",
         ),
-        (
-            gain * x / x.mean(-1, keepdim=True).abs(),
-            "square first, then take the mean",
-        ),
-        (F.rms_norm(x, (5,)), "the gain is forgotten"),
+        (_mean(x).abs(), "square first, then take the mean"),
+        (_mean(x), "square first, then take the mean"),
+        (_mean(x.abs()), "that is the mean of |x|: square, take the mean, then root"),
+        (1 / mean.sqrt(), "divide by the root, don't multiply"),
+        (x.std(-1, keepdim=True), "that is the standard deviation: square x itself"),
+        (x.abs().amax(-1, keepdim=True), "that is the largest number, not a mean"),
     ):
-        if same(answer, wrong, 1e-3):
-            return mistake
-    if not same(answer, F.rms_norm(x, (5,), gain, 1e-5)):
-        return "PyTorch's F.rms_norm finds other numbers"
-    small = x / 1000
-    if not same(function(small, gain), F.rms_norm(small, (5,), gain, 1e-5)):
-        return "wrong for tiny x: is your eps (1e-5) inside the root?"
-    return "correct"
+        yield gain * x / divisor, message
+    right = x / (mean + EPS).sqrt()
+    yield gain * F.layer_norm(x, (d,)), "you subtract the mean: that is layer norm"
+    yield right, "the gain is forgotten"
+    yield right + gain, "the gain is a factor, it is not added"
+    yield right / gain, "multiply by the gain, don't divide"
+    yield right * (1 + gain), "the factor is the gain itself, not 1 + gain"
+    yield _rms_norm(gain * x, gain * 0 + 1), "the gain comes after the division"
+    yield gain * right.abs(), "the sign of x is lost: divide x, not its square"
+
+
+def _block(
+    norm: Callable[[Tensor], Tensor],
+    dropout: Callable[[Tensor], Tensor],
+    x: Tensor,
+    sublayer: Callable[[Tensor], Tensor],
+) -> Tensor:
+    return x + dropout(sublayer(norm(x)))
 
 
 @exercise
-def check_block(function: Answer) -> str:
-    """`my_block(x, norm, dropout, sublayer)`: pre-norm, repaired."""
-    x = torch.randn(2, 3, 5, generator=seeded(22))
-    given, seen = x.clone(), []
+def check_block(function: Answer) -> None:
+    """`my_block(norm, dropout, x, sublayer)`: pre-norm, repaired."""
+    calls: list[int] = []
 
-    def norm(x: Any) -> Any:
-        return 2 * F.layer_norm(x, (5,))  # as if trained
+    def norm(x: Tensor) -> Tensor:
+        return F.layer_norm(x, (5,)) * torch.arange(1, 6)  # as if trained
 
-    def sublayer(z: Any) -> Any:
-        seen.append(z.clone())
+    def sublayer(z: Tensor) -> Tensor:
+        calls.append(1)
         return z.roll(1, -1) ** 2
 
-    def dropout(z: Any) -> Any:
+    def dropout(z: Tensor) -> Tensor:
         return z * torch.tensor([0.0, 2.0, 2.0, 0.0, 2.0])
 
-    answer = function(norm, dropout, given, sublayer)
-    if not torch.equal(given, x):
-        return "the caller's x has changed: += writes into it, use x + ..."
-    if len(seen) != 1:
-        return f"the sub-layer is called {len(seen)} times, not once"
+    x = normal(2, 3, 5)
+    answer = need_tensor(function(norm, dropout, x, sublayer), (2, 3, 5))
+    need(len(calls) == 1, f"the sub-layer is called {len(calls)} times, not once")
+    right = _block(norm, dropout, x, sublayer)
+    mistakes = _block_mistakes(norm, dropout, x, sublayer)
+    compare(answer, right, mistakes, "draw both paths, and follow each one")
+    for case, more in (
+        ("x a hundred times as large", 100 * x),
+        ("one position", normal(1, 1, 5, seed=1)),
+    ):
+        found = function(norm, dropout, more, sublayer)
+        compare(found, _block(norm, dropout, more, sublayer), hint=case)
+    silent = function(norm, dropout, x, torch.zeros_like)
+    compare(
+        silent, x, hint="a sub-layer that says nothing leaves x as it is", tolerance=0
+    )
+    need_gradient(function, _block, norm, dropout, x, sublayer)
+
+
+def _block_mistakes(
+    norm: Callable[[Tensor], Tensor],
+    dropout: Callable[[Tensor], Tensor],
+    x: Tensor,
+    sublayer: Callable[[Tensor], Tensor],
+) -> tuple[tuple[Tensor, str], ...]:
     y = norm(x)
-    branch = y.roll(1, -1) ** 2
-    raw = x.roll(1, -1) ** 2
-    for wrong, mistake in (
+    branch, raw = sublayer(y), sublayer(x)
+    through = "the skip connection goes through the norm"
+    front = "the norm belongs in front of the sub-layer"
+    return (
         (dropout(y + branch), "nothing is repaired yet"),
-        (y + branch, "dropout is gone, and the road goes through the norm"),
-        (y + dropout(branch), "the road past the sub-layer goes through the norm"),
+        (y + branch, f"dropout is gone, and {through}"),
+        (y + dropout(branch), through),
         (dropout(x + branch), "dropout falls on the sum: it tears holes into x"),
+        (dropout(x) + branch, "dropout falls on x: it belongs behind the sub-layer"),
         (x + dropout(y + branch), "the branch carries the normed x once more"),
+        (2 * x + dropout(branch), "x is added twice"),
+        (x + y + dropout(branch), "x is added twice, the second time normed"),
         (x + branch, "dropout is gone"),
-        (x + dropout(y).roll(1, -1) ** 2, "dropout belongs behind the sub-layer"),
+        (x + dropout(sublayer(dropout(y))), "dropout twice: behind the sub-layer only"),
+        (x + sublayer(dropout(y)), "dropout belongs behind the sub-layer"),
+        (x + sublayer(norm(dropout(x))), "dropout belongs behind the sub-layer"),
         (x + dropout(raw), "the sub-layer gets x without its norm"),
         (norm(x + dropout(raw)), "that is post-norm: right, but not what was asked"),
+        (norm(x + raw), "that is post-norm, without dropout"),
+        (norm(dropout(x + raw)), "that is post-norm, and dropout falls on the sum"),
+        (norm(x + branch), "dropout is gone, and the sum goes through a norm"),
+        (dropout(x + dropout(branch)), "dropout twice: on the branch alone"),
         (dropout(branch), "where is the addition?"),
-        (x + dropout(norm(raw)), "the norm belongs in front of the sub-layer"),
-        (x + norm(dropout(raw)), "the norm belongs in front of the sub-layer"),
+        (branch, "where is the addition, and where is dropout?"),
+        (x - dropout(branch), "the branch is added, not subtracted"),
+        (x + dropout(norm(raw)), front),
+        (x + norm(dropout(raw)), front),
+        (x + norm(dropout(branch)), f"one norm too many: {front}"),
+        (x + dropout(norm(branch)), f"one norm too many: {front}"),
         (norm(x + dropout(branch)), "one norm too many: the sum stays as it is"),
-    ):
-        if same(answer, wrong):
-            return mistake
-    if not same(answer, x + dropout(branch)):
-        return "other numbers: draw the two roads, and follow each one"
-    return "correct"
+    )
+
+
+def _norm_backward(y: Tensor, sigma: Tensor, gain: Tensor, upstream: Tensor) -> Tensor:
+    g = upstream * gain
+    return (g - _mean(g) - y * _mean(g * y)) / sigma
 
 
 @exercise
-def check_norm_backward(function: Answer) -> str:
-    """`my_backward(y, sigma, gain, upstream)`: the gradient of layer norm."""
-    rng = seeded(23)
-    x = (3 * torch.randn(2, 3, 5, generator=rng)).requires_grad_()
-    upstream, gain = torch.randn(2, 3, 5, generator=rng), torch.randn(5, generator=rng)
-    F.layer_norm(x, (5,), gain).backward(upstream)
-    y = F.layer_norm(x, (5,)).detach()
-    sigma = (x.detach().var(-1, correction=0, keepdim=True) + 1e-5).sqrt()
-    try:
-        answer = function(y, sigma, gain, upstream)
-    except RuntimeError:
-        return "the shapes don't fit: do your means keep their axis (keepdim)?"
-    g = upstream * gain
-
-    def mean(z: Any) -> Any:
-        return z.mean(-1, keepdim=True)
-
-    without = upstream - mean(upstream) - y * mean(upstream * y)
-    for wrong, mistake in (
-        (
-            g / sigma,
-            "only the first term: each x also moves the mean and the deviation",
-        ),
-        ((g - mean(g)) / sigma, "the deviation moves, too: the term with y is missing"),
-        ((g - y * mean(g * y)) / sigma, "the mean moves, too: a term is missing"),
-        (g - mean(g) - y * mean(g * y), "divide by sigma at the end"),
-        (without / sigma, "first bring the gradient past the gain"),
-        (gain * without / sigma, "the gain comes before the means"),
-        (
-            (g - 5 * mean(g) - 5 * y * mean(g * y)) / sigma,
-            "means, not sums: divide by d",
-        ),
-        ((g - mean(g) + y * mean(g * y)) / sigma, "both terms are subtracted"),
-        ((g - g.mean() - y * (g * y).mean()) / sigma, "means over the last axis only"),
-        ((g - mean(g) - y * mean(g * y)) * sigma, "divide by sigma, don't multiply"),
+def check_norm_backward(function: Answer) -> None:
+    """`my_norm_backward(y, sigma, gain, upstream)`: the gradient of layer norm."""
+    case = _norm_case(2, 3, 5)
+    with errors_mean(KEEP):
+        answer = need_tensor(function(*case), (2, 3, 5))
+    right = _norm_backward(*case)
+    compare(answer, right, _backward_mistakes(*case), "autograd finds other numbers")
+    for what, *shape in (
+        ("a single word", 7),
+        ("a batch of 1", 1, 2, 16),
+        ("four axes", 3, 2, 2, 4),
+        ("1030 positions of width 512", 1030, 512),
     ):
-        if same(answer, wrong):
-            return mistake
-    right = x.grad is not None and same(answer, x.grad)
-    return "correct" if right else "autograd finds other numbers"
+        more = _norm_case(*shape)
+        with errors_mean(f"{what}: {KEEP}"):
+            found = function(*more)
+        compare(found, _norm_backward(*more), hint=what)
+    small = _norm_case(2, 5, scale=0.01)
+    compare(function(*small), _norm_backward(*small), hint="x as small as 0.01")
+
+
+def _norm_case(*shape: int, scale: float = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The numbers that a forward pass leaves behind, and a gradient from above."""
+    x, gain = scale * normal(*shape), normal(shape[-1], seed=1)
+    sigma = (x.var(-1, correction=0, keepdim=True) + EPS).sqrt()
+    return (x - _mean(x)) / sigma, sigma, gain, normal(*shape, seed=2)
+
+
+def _backward_mistakes(
+    y: Tensor, sigma: Tensor, gain: Tensor, upstream: Tensor
+) -> Iterator[tuple[Tensor, str]]:
+    g = upstream * gain
+    for top, message in _term_mistakes(y, gain, upstream):
+        yield top / sigma, message
+    ones, right = torch.ones_like(gain), _norm_backward(y, sigma, gain, upstream)
+    center, along = g - _mean(g), y * _mean(g * y)
+    bare = _norm_backward(y, sigma, ones, upstream)
+    yield bare, "first bring the gradient past the gain"
+    yield gain * bare, "the gain comes before the means"
+    yield gain * right, "the gain is in g already: not once more"
+    yield _norm_backward(y, sigma, 1 / gain, upstream), "times the gain, not over it"
+    yield right * sigma, "divide by sigma at the end"
+    yield right * sigma.square(), "divide by sigma, don't multiply"
+    yield right / sigma, "sigma is the root already: divide by it once"
+    yield right * sigma.sqrt(), "sigma is the root already: don't take another"
+    yield g / sigma - _mean(g) - along, "divide all three terms by sigma"
+    yield center / sigma - along, "divide all three terms by sigma"
+    yield g * sigma, "divide by sigma, and each x also moves the mean and the deviation"
+
+
+def _term_mistakes(
+    y: Tensor, gain: Tensor, upstream: Tensor
+) -> Iterator[tuple[Tensor, str]]:
+    g, d = upstream * gain, y.size(-1)
+    center, along = g - _mean(g), y * _mean(g * y)
+    only = "only the first term: each x also moves the mean and the deviation"
+    yield g, only
+    yield upstream, f"the gain is forgotten, and {only}"
+    yield center, "the deviation moves, too: the term with y is missing"
+    yield g - along, "the mean moves, too: a term is missing"
+    means, minus = "means, not sums: divide by d", "both terms are subtracted"
+    biased, less = "divide by d, not by d - 1", d / (d - 1)
+    for a, b, message in (
+        *((d, d, means), (1, d, means), (d, 1, means)),
+        *((less, less, biased), (1, less, biased)),
+        *((1, -1, minus), (-1, 1, minus), (-1, -1, minus)),
+    ):
+        yield g - a * _mean(g) - b * along, message
+    yield along - center, "the sign: g comes first, and both terms are subtracted"
+    twice = "y stands twice: inside the mean, and in front of it"
+    yield center - _mean(g * y), twice
+    yield center - y * _mean(g), twice
+    yield center - y * _mean(y), "the mean of g times y, not of y alone"
+    yield center - g * _mean(g * y), "y stands in front of the last mean, not g"
+    yield center - y * _mean(upstream * y), "the last term takes g, with the gain"
+    yield g - _mean(upstream) - along, "the mean takes g, with the gain"
+    yield center - y * g * y, "the last term has a mean over g times y"
+    yield (
+        gain * (upstream - _mean(g) - along),
+        "the gain is in g already: not once more",
+    )
+    for axes in ((0, 1, 2), 0, 1):
+        g_mean, gy_mean = (z.mean(axes, keepdim=True) for z in (g, g * y))
+        yield g - g_mean - y * gy_mean, "means over the last axis only"
