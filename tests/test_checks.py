@@ -191,7 +191,8 @@ def test_a_factor_that_is_all_that_differs_is_named():
 
     assert ", as all numbers are 3 times what they should be: Eq. 1" in said(3 * right)
     assert ", as all numbers are -1 times what" in said(-right)
-    for other in (right + 1, right * 0, right.abs(), right / 0):
+    unlike = [right + 1, right * 0, right.abs(), right / 0, right.T, right[0]]
+    for other in (*unlike, right * 1.001):
         assert "times" not in said(other)
 
 

@@ -435,12 +435,13 @@ def difference(
 
 
 def in_proportion(answer: Any, right: Any) -> str:
-    """', and all ... 2 times too large' if one factor is all that differs."""
-    if not (is_float(answer) and is_float(right) and right.numel() > 1):
+    """', as all numbers are 2 times ...' if one factor is all that differs."""
+    floats = is_float(answer) and is_float(right)
+    if not floats or answer.shape != right.shape or right.numel() < 2:
         return ""
     ours, theirs = answer.double().flatten(), right.double().flatten()
     factor = (ours @ theirs / (theirs @ theirs)).item()
-    if not ours.any() or not same(ours / factor, theirs):
+    if not ours.any() or abs(factor - 1) < 0.01 or not same(ours / factor, theirs):
         return ""
     return f", as all numbers are {factor:.4g} times what they should be"
 
