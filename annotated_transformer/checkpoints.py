@@ -1,5 +1,6 @@
 """Checkpoints: safetensors and JSON, whole or not at all; and averages (§6.1)."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,16 @@ def load_checkpoint(
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
     return read_json(folder / STATE)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A SHA-256 of a model's weights, the same wherever they are the same."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def list_checkpoints(run: Path) -> list[Path]:

@@ -14,13 +14,14 @@ import torch
 import typer
 
 from annotated_transformer import corpora, runs
+from annotated_transformer.config import SearchConfig, TrainingConfig
 from annotated_transformer.decoding import beam_search, greedy_search, sample
 from annotated_transformer.devices import accelerator, choose_device
 from annotated_transformer.errors import InputError
 from annotated_transformer.files import whole_or_nothing
 from annotated_transformer.processes import default_processes, launch
 from annotated_transformer.progress import read_history
-from annotated_transformer.recipes import RECIPES, recipe_for
+from annotated_transformer.recipes import RECIPES
 from annotated_transformer.transformer import parameter_count
 from annotated_transformer.translator import PRETRAINED, Translator
 
@@ -50,11 +51,9 @@ CORPORA = (
     "between source and target, or two files as source.txt,target.txt."
 )
 BeamSize = Annotated[
-    int, typer.Option(min=1, help="Hypotheses kept at each step; 1 is greedy.")
+    int, typer.Option(help="Hypotheses kept at each step; 1 is greedy.")
 ]
-Alpha = Annotated[
-    float, typer.Option(min=0.0, help="Length penalty of beam search (§6.1).")
-]
+Alpha = Annotated[float, typer.Option(help="Length penalty of beam search (§6.1).")]
 Device = Annotated[
     str,
     typer.Option(
@@ -72,19 +71,46 @@ def changed(settings: Any, **options: Any) -> Any:
     return replace(settings, **{k: v for k, v in options.items() if v is not None})
 
 
+def paper_rate(config: TrainingConfig) -> TrainingConfig:
+    """The same with the learning rate of Eq. 3."""
+    return replace(config, learning_rate=None)
+
+
 @app.command()
 def train(
-    corpus: Annotated[str, typer.Option(help=CORPORA)] = "grammar",
+    corpus: Annotated[
+        str | None, typer.Option(help=f"{CORPORA} [default: grammar]")
+    ] = None,
+    validation: Annotated[
+        str | None,
+        typer.Option(help="Your own file(s), instead of a part of the corpus."),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(help="Your own file(s), instead of a part of the corpus."),
+    ] = None,
     run: Annotated[
         Path | None, typer.Option(help="Folder to write. [default: runs/CORPUS]")
     ] = None,
     data_dir: DataDir = None,
     resume: Annotated[
-        bool, typer.Option(help="Continue a run that was stopped.")
+        bool,
+        typer.Option(
+            help="Continue a run that was stopped, with its own settings. More --steps "
+            "make it longer; --keep and --patience can change, too."
+        ),
     ] = False,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a model whose weights and tokenizer to start from."
+        ),
+    ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(min=1, help="[default: one per GPU, or per CPU core up to 4]"),
+        typer.Option(
+            min=1, max=256, help="[default: one per GPU, or per CPU core up to 4]"
+        ),
     ] = None,
     device: Device = "auto",
     tensorboard: Annotated[
@@ -148,9 +174,14 @@ def train(
       annotated-transformer train --corpus multi30k --run runs/mine --dropout 0.3
     """
     choose_device(device)  # what is not there is named before anything is written
-    recipe = recipe_for(corpus)
+    folder = run or Path("runs") / (corpus if corpus in RECIPES else "own")
+    folder = folder if corpus or run else Path("runs") / "grammar"
+    recipe = runs.first_recipe(folder, corpus, resume=resume, start_from=start_from)
     recipe = changed(
         recipe,
+        corpus=corpus,
+        validation=validation,
+        test=test,
         size=size,
         vocab_size=vocab_size,
         model=changed(
@@ -163,11 +194,11 @@ def train(
             norm=norm,
         ),
         training=changed(
-            recipe.training,
+            paper_rate(recipe.training) if learning_rate == 0 else recipe.training,
             steps=steps,
             batch_tokens=batch_tokens,
             accumulate=accumulate,
-            learning_rate=learning_rate,
+            learning_rate=learning_rate or None,
             warmup=warmup,
             smoothing=smoothing,
             validate_every=validate_every,
@@ -176,9 +207,6 @@ def train(
             seed=seed,
         ),
     )
-    if learning_rate == 0:
-        recipe = replace(recipe, training=replace(recipe.training, learning_rate=None))
-    folder = run or Path("runs") / (corpus if corpus in RECIPES else "own")
     if os.environ.get("RANK", "0") == "0":
         runs.prepare(folder, recipe, data_dir=data_dir, resume=resume)
     launch(
@@ -191,7 +219,9 @@ def train(
     if os.environ.get("RANK", "0") == "0":
         history = read_history(folder)
         draw_curve(folder / "curve.png", history)
-        best = max(history, key=lambda row: row[recipe.metric])
+        best = max(
+            history, key=lambda row: (row[recipe.metric], -row["validation_loss"])
+        )
         report({"run": str(folder), **best}, as_json)
 
 
@@ -234,14 +264,18 @@ def translate(
       echo "Eine Frau liest." | annotated-transformer translate --temperature 0.8
     """
     texts = given_texts(sentences, file)
+    drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    chosen = changed(
+        SearchConfig(beam_size=beam_size, alpha=alpha, seed=seed), **drawing
+    )
     translator = load(model, device)
     search: Any = partial(beam_search, beam_size=beam_size, alpha=alpha)
     if beam_size == 1:
         search = greedy_search
-    if (temperature, top_k, top_p) != (None, None, None):
+    if any(value is not None for value in drawing.values()):
         search = partial(
             sample,
-            temperature=1.0 if temperature is None else temperature,
+            temperature=chosen.temperature,
             top_k=top_k,
             top_p=top_p,
             generator=torch.Generator(translator.device).manual_seed(seed),
@@ -265,8 +299,12 @@ def evaluate(
         typer.Option(help=f"{CORPORA} [default: the model's training corpus]"),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="test, validation or train; tune on validation.")
-    ] = "test",
+        str | None,
+        typer.Option(
+            help="test, validation or train (tune on validation), or all of a file. "
+            "[default: test of the model's own corpus, all of another file]"
+        ),
+    ] = None,
     data_dir: DataDir = None,
     model: Model = None,
     device: Device = "auto",
@@ -287,13 +325,13 @@ def evaluate(
 
       annotated-transformer evaluate --corpus multi30k
     """
+    SearchConfig(beam_size=beam_size, alpha=alpha)  # checks them
     translator = load(model, device)
-    corpus = corpus or runs.trained_on(model or PRETRAINED)
-    splits = corpora.load_corpus(corpus, data_dir=data_dir)
-    name = "test_2016_flickr" if (corpus, split) == ("multi30k", "test") else split
-    if name not in splits:
-        raise InputError(f"{corpus} has no split {split!r}: choose {', '.join(splits)}")
-    pairs = splits[name][:limit]
+    corpus, name, pairs = runs.pairs_to_score(
+        model or PRETRAINED, corpus, split, data_dir
+    )
+    pairs = pairs[:limit]
+    runs.warn_if_few(name, pairs)
     results = runs.evaluate(translator, pairs, beam_size=beam_size, alpha=alpha)
     facts = {"corpus": corpus, "split": name, "sentences": len(pairs), "alpha": alpha}
     report_scores(facts, results, as_json)

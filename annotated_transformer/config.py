@@ -1,13 +1,20 @@
-"""Settings: a model's sizes (Table 3), and how to train it (§5)."""
+"""Settings: a model's sizes (Table 3), how to train it (§5), and how to decode."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from annotated_transformer.attention import head_size
 from annotated_transformer.errors import InputError
 from annotated_transformer.schedule import cosine, inverse_square_root
+from annotated_transformer.settings import Count, Seed, Share, checked
+
+Width = Annotated[int, Field(ge=1, le=1_000_000)]
+Layers = Annotated[int, Field(ge=1, le=1_000)]
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked
 class TransformerConfig:
     """The sizes that define a Transformer; the defaults are the base model of Table 3.
 
@@ -18,44 +25,28 @@ class TransformerConfig:
     Raises InputError for sizes that do not make a valid model.
     """
 
-    vocab_size: int = 37_000
-    tgt_vocab_size: int | None = None
-    d_model: int = 512
-    d_ff: int = 2_048
-    n_heads: int = 8
-    n_layers: int = 6
-    d_k: int | None = None
-    d_v: int | None = None
-    dropout: float = 0.1
-    attention_dropout: float = 0.0
-    activation: str = "relu"
-    norm: str = "post"
-    positions: str = "sinusoidal"
-    max_length: int = 1_024
+    vocab_size: Width = 37_000
+    tgt_vocab_size: Width | None = None
+    d_model: Width = 512
+    d_ff: Width = 2_048
+    n_heads: Width = 8
+    n_layers: Layers = 6
+    d_k: Width | None = None
+    d_v: Width | None = None
+    dropout: Share = 0.1
+    attention_dropout: Share = 0.0
+    activation: Literal["relu", "gelu", "silu", "leaky_relu", "tanh"] = "relu"
+    norm: Literal["post", "pre"] = "post"
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    max_length: Width = 1_024
 
     def __post_init__(self) -> None:
-        sizes = ["vocab_size", "d_model", "d_ff", "n_heads", "n_layers", "max_length"]
-        optional = ["tgt_vocab_size", "d_k", "d_v"]
-        for name in sizes + [n for n in optional if getattr(self, n) is not None]:
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise InputError(
-                    f"{name} must be a whole number above 0, not {value!r}"
-                )
         if None in (self.d_k, self.d_v):
             head_size(self.d_model, self.n_heads)
         if self.d_model % 2 and self.positions == "sinusoidal":
             raise InputError(
                 f"d_model ({self.d_model}) must be even: sines and cosines pair up"
             )
-        for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} must be in [0, 1), not {getattr(self, name)}")
-        for name, choices in CHOICES.items():
-            value = getattr(self, name)
-            if value not in choices:
-                known = ", ".join(choices)
-                raise InputError(f"{name} must be one of {known}, not {value!r}")
 
     @property
     def key_size(self) -> int:
@@ -67,12 +58,6 @@ class TransformerConfig:
         """d_v: the width of one head's values (§3.2.2)."""
         return self.d_v or head_size(self.d_model, self.n_heads)
 
-
-CHOICES = {
-    "activation": ("relu", "gelu", "silu", "leaky_relu", "tanh"),
-    "norm": ("post", "pre"),
-    "positions": ("sinusoidal", "learned"),
-}
 
 BASE = TransformerConfig()
 BIG = replace(BASE, d_model=1_024, d_ff=4_096, n_heads=16, dropout=0.3)
@@ -121,7 +106,7 @@ TABLE_3: dict[str, tuple[TransformerConfig, int]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked
 class TrainingConfig:
     """How to train (§5): a step is one update, from a batch that all processes split.
 
@@ -131,25 +116,17 @@ class TrainingConfig:
     validations without a better score; None never stops early.
     """
 
-    steps: int = 100_000
-    batch_tokens: int = 25_000
-    accumulate: int = 1
-    learning_rate: float | None = None
-    warmup: int = 4_000
-    smoothing: float = 0.1
-    clip: float | None = None
-    validate_every: int = 1_000
-    patience: int | None = None
-    keep: int = 5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        counts = "steps batch_tokens accumulate warmup validate_every keep"
-        for name in counts.split():
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be 1 or more, not {getattr(self, name)}")
-        if not 0 <= self.smoothing < 1:
-            raise InputError(f"smoothing must be in [0, 1), not {self.smoothing}")
+    steps: Count = 100_000
+    batch_tokens: Count = 25_000
+    accumulate: Count = 1
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    warmup: Count = 4_000
+    smoothing: Share = 0.1
+    clip: Annotated[float, Field(gt=0)] | None = None
+    validate_every: Count = 1_000
+    patience: Count | None = None
+    keep: Count = 5
+    seed: Seed = 0
 
     def rate(self, step: int, d_model: int) -> float:
         """The learning rate at a step, counted from 1 (§5.3)."""
@@ -158,3 +135,15 @@ class TrainingConfig:
         return cosine(
             step, peak=self.learning_rate, warmup=self.warmup, total=self.steps
         )
+
+
+@checked
+class SearchConfig:
+    """How to choose a translation: by beam search (§6.1), or by drawing tokens."""
+
+    beam_size: Annotated[int, Field(ge=1, le=256)] = 4
+    alpha: Annotated[float, Field(ge=0, le=10)] = 0.6
+    temperature: Annotated[float, Field(ge=1e-6, le=100)] = 1.0
+    top_k: Count | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Seed = 0

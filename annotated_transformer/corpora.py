@@ -3,12 +3,14 @@
 import codecs
 import gzip
 import hashlib
+import json
 import os
 import random
 import re
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from annotated_transformer.errors import InputError
 from annotated_transformer.grammar import Pair, grammar_corpus
@@ -150,8 +152,11 @@ def split_corpus(
         groups.setdefault(look_alike(pair[0]), []).append(pair)
     sources = list(groups)
     random.Random(seed).shuffle(sources)
-    n_validation = max(1, round(validation * len(sources)))
-    held_out = n_validation + max(1, round(test * len(sources)))
+    n_validation, n_test = (
+        max(1, round(share * len(sources))) if share else 0
+        for share in (validation, test)
+    )
+    held_out = n_validation + n_test
     if held_out >= len(sources):
         raise InputError(
             f"{len(sources)} different source sentences leave none to train on after "
@@ -169,24 +174,55 @@ def split_corpus(
 
 
 def load_corpus(
-    name: str, *, data_dir: str | Path | None = None, size: int = 20_000, seed: int = 0
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    size: int = 20_000,
+    seed: int = 0,
+    validation: str | None = None,
+    test: str | None = None,
 ) -> dict[str, list[Pair]]:
     """A corpus by split: "grammar", "multi30k", or files, "pairs.tsv" or "a.de,b.en".
 
-    `data_dir` is only for Multi30k, and `size` only for the grammar.
+    `data_dir` is only for Multi30k, and `size` only for the grammar. `validation` and
+    `test` name files that replace these splits; else a file is split by `split_corpus`.
     """
+    given = {"validation": validation, "test": test}
+    own = {split: read_pairs(file) for split, file in given.items() if file}
     if name == "grammar":
-        return grammar_corpus(size=size, seed=seed)
+        return grammar_corpus(size=size, seed=seed) | own
     if name == "multi30k":
-        return multi30k(data_dir)
+        return multi30k(data_dir) | own
+    pairs = read_pairs(name)
+    if len(own) == 2:
+        return {"train": pairs, **own}
+    shares: dict[str, Any] = dict.fromkeys(own, 0.0)
+    return split_corpus(pairs, seed=seed, **shares) | own
+
+
+def read_pairs(name: str) -> list[Pair]:
+    """All pairs of the reader's own files, "pairs.tsv" or "a.de,b.en"."""
     if Path(name).is_file():
-        return split_corpus(parallel_tsv(name), seed=seed)
+        return parallel_tsv(name)
     if name.count(",") == 1:
-        return split_corpus(parallel_text(*name.split(",")), seed=seed)
+        return parallel_text(*name.split(","))
     raise InputError(
         f"there is no corpus {name!r}: choose grammar, multi30k, a file with a tab "
         "between source and target, or two files as source.txt,target.txt"
     )
+
+
+def resolved(name: str) -> str:
+    """The name of a corpus, which holds wherever it is used: its files' full paths."""
+    if name in ("grammar", "multi30k"):
+        return name
+    files = [name] if Path(name).is_file() else name.split(",")
+    return ",".join(str(Path(file).resolve()) for file in files)
+
+
+def digest(pairs: Iterable[Pair]) -> str:
+    """A SHA-256 of sentence pairs, in their order."""
+    return hashlib.sha256(json.dumps(list(pairs)).encode()).hexdigest()
 
 
 def cache_folder() -> Path:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from annotated_transformer.errors import InputError
+from annotated_transformer.config import SearchConfig
 from annotated_transformer.special import BOS, EOS, PAD
 from annotated_transformer.transformer import Transformer
 
@@ -93,6 +93,7 @@ def keep_top_p(
     """Rule out all but the fewest likeliest tokens that together have probability p."""
     ordered, index = logits.softmax(-1).sort(descending=True)
     surplus = ordered.cumsum(-1) - ordered >= p  # what came before was already enough
+    surplus[:, 0] = False  # the likeliest token stays, however small p is
     return logits.masked_fill(surplus.scatter(-1, index, surplus), -torch.inf)
 
 
@@ -110,14 +111,7 @@ def sample(
     A low temperature sharpens the distribution, a high one flattens it; `top_k` and
     `top_p` cut its tail first. Raises InputError for values that leave nothing to draw.
     """
-    if temperature <= 0:
-        raise InputError(
-            f"temperature must be above 0, not {temperature}: for 0 use greedy search"
-        )
-    if top_k is not None and top_k < 1:
-        raise InputError(f"top_k must be 1 or more, not {top_k}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise InputError(f"top_p must be above 0 and at most 1, not {top_p}")
+    SearchConfig(temperature=temperature, top_k=top_k, top_p=top_p)  # checks them
 
     def choose(logits: Tensor) -> Tensor:
         logits = logits / temperature
@@ -186,7 +180,7 @@ def beam_search(
     beam empty; a sentence is done when no beginning can still win. Returns ids without
     start and end token. Puts the model in `eval()`. Raises InputError for no beam.
     """
-    check_search(beam_size, alpha)
+    SearchConfig(beam_size=beam_size, alpha=alpha)  # checks them
     model.eval()
     rows, limits = torch.arange(len(src), device=src.device), length_limits(src)
     outputs: list[list[int]] = [[] for _ in src]
@@ -209,11 +203,3 @@ def beam_search(
         if done.all():
             return outputs
         rows, best = drop_finished(done, [cache, beams], rows, best)
-
-
-def check_search(beam_size: int, alpha: float) -> None:
-    """Raise InputError for settings that leave nothing to search."""
-    if beam_size < 1:
-        raise InputError(f"beam_size must be 1 or more, not {beam_size}")
-    if alpha < 0:
-        raise InputError(f"alpha must be 0 or more, not {alpha}")

@@ -1,6 +1,7 @@
 """Devices: which one to use, and the fast path of each."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -144,3 +145,11 @@ def small_precision() -> str:
             query @ keys.mT @ keys
             times[precision] = min(times[precision], time.perf_counter() - started)
     return "medium" if times["medium"] * 1.2 < times["highest"] else "highest"
+
+
+def memory() -> int | None:
+    """This machine's memory in bytes, where the system says so."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None

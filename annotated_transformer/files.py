@@ -37,15 +37,26 @@ def write_json(path: Path, value: Any) -> None:
         )
 
 
-def read_json(path: Path) -> Any:
-    """Read one JSON object. Raises InputError if it is missing or damaged."""
+def read_bytes(path: Path) -> bytes:
+    """All of a file. Raises InputError if it is missing."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        return path.read_bytes()
     except FileNotFoundError:
         raise InputError(
             f"{path} is missing: is {path.parent} the folder of a run?"
         ) from None
-    except (ValueError, UnicodeDecodeError) as error:
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one JSON object. Raises InputError if it is missing or damaged."""
+    try:
+        value = json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{path} is damaged ({error}): restore it or train again"
         ) from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} is damaged (no object): restore it or train again")
+    return value

@@ -1,9 +1,19 @@
 """Recipes: everything that determines a run's result, one for each corpus."""
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from annotated_transformer.config import SMALL, TINY, TrainingConfig, TransformerConfig
+from annotated_transformer.files import read_json
+from annotated_transformer.grammar import MAX_SIZE
+from annotated_transformer.settings import checked, parsed
+
+SETTINGS = "settings.json"  # in the folder of a model or a run
+MAY_CHANGE = ("steps", "patience", "keep")  # of a run that is resumed
 
 FOR_CAPTIONS = TrainingConfig(
     steps=3_200,
@@ -15,24 +25,47 @@ FOR_CAPTIONS = TrainingConfig(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@checked
 class Recipe:
     """Everything that determines a run's result, except the number of processes.
 
+    `validation` and `test` name files to use instead of a part of the corpus.
     `vocab_size` is the number of subwords, or 0 for whole words; `size` is the number
     of grammar pairs to train on. The model's own vocabulary follows from the tokenizer.
+    `start_from` is the run whose weights and tokenizer are the first ones of this run.
     """
 
     corpus: str
+    validation: str | None = None
+    test: str | None = None
     model: TransformerConfig = SMALL
     training: TrainingConfig = FOR_CAPTIONS
-    metric: str = "bleu"
-    vocab_size: int = 4_000
-    size: int = 20_000
+    metric: Literal["bleu", "chrf", "exact_match", "validation_loss"] = "bleu"
+    vocab_size: Annotated[int, Field(ge=0, le=1_000_000)] = 4_000
+    size: Annotated[int, Field(ge=1, le=MAX_SIZE)] = 20_000
+    start_from: str | None = None
 
     def settings(self) -> dict[str, Any]:
         """All fields but the model, as settings.json stores them."""
         return {key: value for key, value in asdict(self).items() if key != "model"}
+
+
+@checked
+class Settings:
+    """What settings.json holds. `digests` are SHA-256 sums of a run's splits."""
+
+    model: TransformerConfig
+    recipe: Recipe | None = None
+    digests: dict[str, str] | None = None
+    averaged: list[str] | None = None
+
+
+def read_settings(folder: Path) -> Settings:
+    """The settings of a model's folder. Raises InputError if they make no model."""
+    path = folder / SETTINGS
+    known = Settings.__annotations__.keys()  # more may be saved by name
+    values = {key: value for key, value in read_json(path).items() if key in known}
+    return parsed(Settings, json.dumps(values).encode(), path)
 
 
 RECIPES = {

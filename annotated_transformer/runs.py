@@ -1,5 +1,7 @@
 """A training run from corpus to weights: recipe, folder, processes."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -8,64 +10,217 @@ from typing import Any
 
 import torch
 
+from annotated_transformer import corpora
 from annotated_transformer.batches import EncodedPair
-from annotated_transformer.checkpoints import WEIGHTS, average_weights, list_checkpoints
+from annotated_transformer.checkpoints import (
+    WEIGHTS,
+    average_weights,
+    list_checkpoints,
+    load_weights,
+)
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.corpora import Pair, load_corpus
 from annotated_transformer.decoding import beam_search, greedy_search
-from annotated_transformer.errors import InputError
+from annotated_transformer.devices import memory
+from annotated_transformer.errors import InputError, warn
 from annotated_transformer.files import read_json
 from annotated_transformer.processes import Processes
-from annotated_transformer.recipes import Recipe
+from annotated_transformer.progress import HISTORY
+from annotated_transformer.recipes import (
+    MAY_CHANGE,
+    RECIPES,
+    SETTINGS,
+    Recipe,
+    read_settings,
+    recipe_for,
+)
 from annotated_transformer.scores import corpus_scores, word_bleu
 from annotated_transformer.tokenizers import (
     SubwordTokenizer,
     Tokenizer,
     WordTokenizer,
     load_tokenizer,
+    tokenizer_bytes,
 )
-from annotated_transformer.training import TrainingConfig, train
-from annotated_transformer.transformer import Transformer
-from annotated_transformer.translator import SETTINGS, Translator, save_settings
+from annotated_transformer.training import train
+from annotated_transformer.transformer import Transformer, parameter_count
+from annotated_transformer.translator import Translator, save_settings
+
+FEW = 100  # sentences: below it, scores of two models can hardly be told apart
+
+
+def first_recipe(
+    run: Path, corpus: str | None, *, resume: bool, start_from: Path | None
+) -> Recipe:
+    """The recipe that options change: that of the run to resume, or of the corpus."""
+    if resume and has_begun(run):
+        return replace(recipe_of(run), model=read_settings(run).model)
+    recipe = recipe_for(corpus or "grammar")
+    if start_from is None:
+        return recipe
+    model = read_settings(start_from).model
+    return replace(recipe, start_from=str(start_from), model=model)
 
 
 def prepare(run: Path, recipe: Recipe, *, data_dir: Path | None, resume: bool) -> None:
     """Write a run's tokenizer and settings, so that bad input fails before training.
 
-    Raises InputError if the folder already holds a run, or, with `resume`, a run with
-    other settings.
+    Raises InputError if the folder holds anything but this run, and if a sentence is
+    too long or the machine's memory too small. A run that has not begun is written
+    anew.
     """
-    pairs = load_corpus(recipe.corpus, data_dir=data_dir, size=recipe.size)
-    exists = (run / SETTINGS).exists()
-    if exists and not resume:
+    begun = has_begun(run)
+    if begun and not resume:
         raise InputError(
             f"{run} already holds a run: --resume continues it, "
             "--run names another folder"
         )
-    if exists:
-        tokenizer = load_tokenizer(run)
-    elif recipe.vocab_size:
-        tokenizer = SubwordTokenizer.train(pairs["train"], vocab_size=recipe.vocab_size)
-    else:
-        tokenizer = WordTokenizer.train(pairs["train"])
+    pairs = load_splits(recipe, data_dir)
+    warn_of_splits(pairs)
+    tokenizer = load_tokenizer(run) if begun else first_tokenizer(recipe, pairs)
     target = None if tokenizer.shared else tokenizer.target_vocab_size
     model = replace(
         recipe.model, vocab_size=tokenizer.source_vocab_size, tgt_vocab_size=target
     )
-    if not exists:
-        save_settings(run, model, tokenizer, recipe=recipe.settings())
-        return
-    saved = read_json(run / SETTINGS)
-    now = {"model": asdict(model), "recipe": recipe.settings()}
+    for split, part in pairs.items():
+        need_short(split, part, tokenizer, model.max_length)
+    need_memory(model)
+    recipe = located(recipe)
+    if recipe.start_from:  # weights that do not fit are named now
+        load_weights(Path(recipe.start_from) / WEIGHTS, Transformer(model))
+    digests = {split: corpora.digest(part) for split, part in pairs.items()}
+    if begun:
+        need_same(run, model, recipe, digests)
+    save_settings(run, model, tokenizer, recipe=recipe.settings(), digests=digests)
+
+
+def has_begun(run: Path) -> bool:
+    """Whether a run has left results in this folder. Raises InputError for others'."""
+    if run.exists() and not run.is_dir():
+        raise InputError(f"{run} is a file: name a folder with --run")
+    names = {path.name for path in run.iterdir()} if run.is_dir() else set()
+    names = {name for name in names if not name.startswith(".")}
+    if SETTINGS in names:
+        recipe_of(run)  # or it is somebody's model
+        return bool(names & {"checkpoints", WEIGHTS, HISTORY})
+    if names:
+        raise InputError(
+            f"{run} holds {', '.join(sorted(names)[:3])}, but no {SETTINGS} of a run: "
+            "name a new folder with --run"
+        )
+    return False
+
+
+def recipe_of(run: Path) -> Recipe:
+    """The recipe of a run. Raises InputError for a model that no run made."""
+    recipe = read_settings(run).recipe
+    if recipe is None:
+        raise InputError(f"{run} holds a model that no run made: name another folder")
+    return recipe
+
+
+def load_splits(recipe: Recipe, data_dir: Path | None) -> dict[str, list[Pair]]:
+    """The corpus of a recipe, by split."""
+    return load_corpus(
+        recipe.corpus,
+        data_dir=data_dir,
+        size=recipe.size,
+        validation=recipe.validation,
+        test=recipe.test,
+    )
+
+
+def warn_of_splits(pairs: dict[str, list[Pair]]) -> None:
+    """Warn of held-out splits that are small, or hold sources of the training split."""
+    trained = {source for source, _ in pairs["train"]}
+    for split, part in pairs.items():
+        if split == "train":
+            continue
+        warn_if_few(split, part)
+        known = sum(source in trained for source, _ in part)
+        if known > len(part) / 100:
+            warn(
+                f"{known} of {len(part)} source sentences of the {split} split are in "
+                "the training split, too: its scores will flatter"
+            )
+
+
+def warn_if_few(split: str, pairs: list[Pair]) -> None:
+    """Warn of a split too small to measure by."""
+    if len(pairs) < FEW:
+        warn(f"the {split} split has {len(pairs)} sentences: too few for sure scores")
+
+
+def first_tokenizer(recipe: Recipe, pairs: dict[str, list[Pair]]) -> Tokenizer:
+    """That of the run to start from, or one learned from the training split."""
+    if recipe.start_from:
+        return load_tokenizer(recipe.start_from)
+    if recipe.vocab_size:
+        return SubwordTokenizer.train(pairs["train"], vocab_size=recipe.vocab_size)
+    return WordTokenizer.train(pairs["train"])
+
+
+def need_short(
+    split: str, pairs: list[Pair], tokenizer: Tokenizer, longest: int
+) -> None:
+    """Raise InputError if a sentence is longer than the model's longest."""
+    for number, (pair, ids) in enumerate(
+        zip(pairs, encode(pairs, tokenizer), strict=True), 1
+    ):
+        n = max(map(len, ids))
+        if n > longest:
+            raise InputError(
+                f"pair {number} of the {split} split has {n:,} tokens, and the model "
+                f"reads {longest:,}: shorten or drop it ({pair[0][:40]!r}...)"
+            )
+
+
+def need_memory(config: TransformerConfig) -> None:
+    """Raise InputError if weights, gradients, and Adam's moments exceed the memory."""
+    needed, there = 16 * parameter_count(config), memory()
+    if there is not None and needed > there:
+        raise InputError(
+            f"a model of this size takes {needed / 2**30:,.0f} GiB to train, and this "
+            f"machine has {there / 2**30:,.0f}: choose smaller sizes"
+        )
+
+
+def located(recipe: Recipe) -> Recipe:
+    """The recipe with full paths, which hold wherever it is used later."""
+    names: dict[str, Any] = {
+        name: corpora.resolved(getattr(recipe, name))
+        for name in ("corpus", "validation", "test", "start_from")
+        if getattr(recipe, name)
+    }
+    return replace(recipe, **names)
+
+
+def need_same(
+    run: Path, model: TransformerConfig, recipe: Recipe, digests: dict[str, str]
+) -> None:
+    """Raise InputError unless a resumed run goes on as it began; say what is new."""
+    saved = read_settings(run)
+    old, new = recipe_of(run).settings(), recipe.settings()
+    pairs = [(asdict(saved.model), asdict(model)), (old, new)]
+    found = [row for before, now in pairs for row in differences(before, now)]
     different = [
-        f"{key} ({old} there, {new} now)"
-        for part in now
-        for key, old, new in differences(saved.get(part, {}), now[part])
+        f"{key} ({before} there, {now} now)"
+        for key, before, now in found
+        if key not in MAY_CHANGE
     ]
     if different:
         raise InputError(
             f"{run} was started with other settings: {', '.join(different)}"
         )
+    changed = [key for key, old, new in differences(saved.digests or {}, digests)]
+    if changed:
+        raise InputError(
+            f"the {' and the '.join(changed)} split of {recipe.corpus} changed since "
+            f"{run} was started: put it back, or train into another folder"
+        )
+    for key, before, now in found:
+        curve = " and a new learning rate curve from here on" * (key == "steps")
+        warn(f"{run} goes on with {key} {now} instead of {before}{curve}")
 
 
 def differences(old: dict, new: dict) -> list[tuple[str, Any, Any]]:
@@ -77,6 +232,23 @@ def differences(old: dict, new: dict) -> list[tuple[str, Any, Any]]:
         elif old.get(key) != new[key]:
             found.append((key, old.get(key), new[key]))
     return found
+
+
+def identity(run: Path) -> str:
+    """A SHA-256 of what determines a run's result, which its checkpoints note.
+
+    What may change when it is resumed does not count, nor where its files lie.
+    """
+    settings = read_settings(run)
+    recipe = recipe_of(run).settings()
+    moved = ("corpus", "validation", "test", "start_from")
+    kept = {key: value for key, value in recipe.items() if key not in moved}
+    kept["training"] = {
+        key: value for key, value in recipe["training"].items() if key not in MAY_CHANGE
+    }
+    parts = [asdict(settings.model), kept, settings.digests]
+    text = json.dumps(parts, sort_keys=True).encode()
+    return hashlib.sha256(text + tokenizer_bytes(run)).hexdigest()
 
 
 def encode(pairs: list[Pair], tokenizer: Tokenizer) -> list[EncodedPair]:
@@ -92,23 +264,22 @@ def train_run(run: Path, data_dir: Path | None, options: dict[str, Any]) -> None
 
     The options are those of `train`: device, resume, tensorboard.
     """
-    settings = read_json(run / SETTINGS)
-    recipe = settings["recipe"]
-    config = TrainingConfig(**recipe["training"])
-    pairs = load_corpus(recipe["corpus"], data_dir=data_dir, size=recipe["size"])
+    recipe = recipe_of(run)
+    pairs = load_splits(recipe, data_dir)
     tokenizer = load_tokenizer(run)
-    torch.manual_seed(config.seed)
-    translator = Translator(
-        Transformer(TransformerConfig(**settings["model"])), tokenizer
-    )
+    torch.manual_seed(recipe.training.seed)
+    translator = Translator(Transformer(read_settings(run).model), tokenizer)
+    if recipe.start_from:
+        load_weights(Path(recipe.start_from) / WEIGHTS, translator.model)
     train(
         translator.model,
         encode(pairs["train"], tokenizer),
         encode(pairs["validation"], tokenizer),
-        config,
+        recipe.training,
         run,
         score=greedy_scores(translator, pairs["validation"]),
-        metric=recipe["metric"],
+        metric=recipe.metric,
+        identity=identity(run),
         **options,
     )
 
@@ -134,12 +305,47 @@ def greedy_scores(
     return score
 
 
-def trained_on(folder: Path) -> str:
-    """The corpus of the run that made a model. Raises InputError if none is named."""
-    corpus = read_json(folder / SETTINGS).get("recipe", {}).get("corpus")
+def pairs_to_score(
+    folder: Path, corpus: str | None, split: str | None, data_dir: Path | None
+) -> tuple[str, str, list[Pair]]:
+    """The corpus, the split and its pairs that `evaluate` was asked for.
+
+    By default, the test split of the model's own corpus, and all of any other file.
+    """
+    recipe = read_settings(folder).recipe
     if corpus is None:
-        raise InputError(f"{folder / SETTINGS} names no corpus: name one with --corpus")
-    return corpus
+        if recipe is None:
+            raise InputError(
+                f"{folder / SETTINGS} names no corpus: name one with --corpus"
+            )
+        corpus = recipe.corpus
+    own = recipe is not None and recipe.corpus in (corpus, corpora.resolved(corpus))
+    if recipe and own and split != "all":
+        splits = load_splits(recipe, data_dir)
+        need_unchanged(folder, splits, corpus)
+    elif corpus in RECIPES:
+        splits = load_corpus(corpus, data_dir=data_dir)
+    else:
+        splits = {"all": corpora.read_pairs(corpus)}
+    name = split or ("all" if "all" in splits else "test")
+    if (corpus, name) == ("multi30k", "test"):
+        name = "test_2016_flickr"
+    if name not in splits:
+        raise InputError(
+            f"{corpus} has no split {name!r} here: choose {', '.join(splits)}"
+        )
+    return corpus, name, splits[name]
+
+
+def need_unchanged(folder: Path, splits: dict[str, list[Pair]], corpus: str) -> None:
+    """Raise InputError if the splits are not those that the model was trained with."""
+    then = read_settings(folder).digests
+    now = {split: corpora.digest(pairs) for split, pairs in splits.items()}
+    if then and then != now:
+        raise InputError(
+            f"{corpus} changed since {folder} was trained, so its test split may hold "
+            "sentences that were trained on: put the file back, or score another file"
+        )
 
 
 def evaluate(
@@ -175,7 +381,6 @@ def average_run(run: Path, last: int, output: Path) -> list[Path]:
         average_weights([c / WEIGHTS for c in chosen]), strict=False
     )
     settings = read_json(run / SETTINGS)
-    translator.save(
-        output, recipe=settings.get("recipe"), averaged=[c.name for c in chosen]
-    )
+    kept = {key: settings[key] for key in ("recipe", "digests") if key in settings}
+    translator.save(output, **kept, averaged=[c.name for c in chosen])
     return chosen

@@ -223,6 +223,14 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     raise InputError(f"{folder} holds neither {SUBWORD_FILE} nor {WORD_FILE}")
 
 
+def tokenizer_bytes(folder: Path) -> bytes:
+    """The file of the tokenizer in a folder, for a digest."""
+    for name in (SUBWORD_FILE, WORD_FILE):
+        if (folder / name).is_file():
+            return (folder / name).read_bytes()
+    return b""
+
+
 def content_ids(ids: Iterable[int]) -> list[int]:
     """The ids before the first EOS that stand for text."""
     before_end = takewhile(lambda i: i != EOS, map(int, ids))

@@ -127,8 +127,7 @@ def train(
 
     `score` adds to each validation; the rest goes to `Progress`. Returns the history.
     """
-    check_lengths(train_pairs, config.batch_tokens)  # before anything is written
-    check_lengths(validation_pairs, config.batch_tokens)
+    check_lengths([*train_pairs, *validation_pairs], config.batch_tokens)
     group = Processes.join(device)
     objective = Objective(model.to(group.device), config.smoothing)
     optimizer = adam(model)
@@ -143,7 +142,8 @@ def train(
             group.seed(config.seed, step)  # so that resuming changes nothing
             model.train()
             rate = set_rate(optimizer, config.rate(step, model.config.d_model))
-            pieces = group.part(cut(pairs, group.count * config.accumulate))
+            hands = group.count * min(config.accumulate, len(pairs))
+            pieces = group.part(cut(pairs, hands))
             n_tokens = sum(len(tgt) for _, tgt in pairs)
             loss = train_step(shared, optimizer, pieces, n_tokens=n_tokens, **update)
             progress.count(loss, pieces)

@@ -13,11 +13,11 @@ from annotated_transformer.config import TransformerConfig
 from annotated_transformer.decoding import beam_search
 from annotated_transformer.devices import choose_device, fast_path
 from annotated_transformer.errors import InputError
-from annotated_transformer.files import read_json, write_json
+from annotated_transformer.files import write_json
+from annotated_transformer.recipes import SETTINGS, read_settings
 from annotated_transformer.tokenizers import Tokenizer, load_tokenizer
 from annotated_transformer.transformer import Transformer
 
-SETTINGS = "settings.json"
 PRETRAINED = Path(__file__).with_name("pretrained")  # the model that ships
 BATCH_TOKENS = 4_000  # source tokens decoded at once
 
@@ -39,16 +39,17 @@ class Translator:
         """
         place = choose_device(device)
         folder = Path(folder)
-        settings = read_json(folder / SETTINGS)
-        try:
-            config = TransformerConfig(**settings["model"])
-        except (KeyError, TypeError, InputError) as error:
+        config, tokenizer = read_settings(folder).model, load_tokenizer(folder)
+        sizes = (tokenizer.source_vocab_size, tokenizer.target_vocab_size)
+        wanted = (config.vocab_size, config.tgt_vocab_size or config.vocab_size)
+        if sizes != wanted:
             raise InputError(
-                f"{folder / SETTINGS} does not describe a model: {error}"
-            ) from None
+                f"{folder}: the tokenizer has {counts(sizes)} tokens, the model "
+                f"{counts(wanted)}: they belong to different runs"
+            )
         model = Transformer(config)
         load_weights(folder / weights, model)
-        return cls(model.eval().to(place), load_tokenizer(folder))
+        return cls(model.eval().to(place), tokenizer)
 
     @property
     def device(self) -> torch.device:
@@ -104,9 +105,14 @@ class Translator:
         return results
 
 
+def counts(sizes: tuple[int, int]) -> str:
+    """One vocabulary's size, or two that differ."""
+    return " and ".join(f"{size:,}" for size in dict.fromkeys(sizes))
+
+
 def save_settings(
     folder: Path, config: TransformerConfig, tokenizer: Tokenizer, **settings: Any
 ) -> None:
     """Write everything but the weights: what a run knows before its first step."""
-    tokenizer.save(folder)
     write_json(folder / SETTINGS, {"model": asdict(config), **settings})
+    tokenizer.save(folder)

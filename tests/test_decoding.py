@@ -415,13 +415,17 @@ def test_top_k_keeps_k(k):
 @pytest.mark.parametrize(
     ("search", "options", "message"),
     [
-        (sample, {"temperature": 0.0}, "temperature must be above 0, not 0.0"),
-        (sample, {"temperature": -1.0}, "temperature must be above 0, not -1.0"),
-        (sample, {"top_k": 0}, "top_k must be 1 or more, not 0"),
-        (sample, {"top_p": 0.0}, "top_p must be above 0 and at most 1, not 0.0"),
-        (sample, {"top_p": 1.5}, "top_p must be above 0 and at most 1, not 1.5"),
-        (beam_search, {"beam_size": 0}, "beam_size must be 1 or more, not 0"),
-        (beam_search, {"alpha": -0.5}, "alpha must be 0 or more, not -0.5"),
+        (sample, {"temperature": 0.0}, "temperature should be greater .*, not 0.0"),
+        (sample, {"temperature": -1.0}, "temperature should be greater .*, not -1.0"),
+        (sample, {"temperature": math.nan}, "temperature should be .*, not nan"),
+        (sample, {"temperature": math.inf}, "temperature should be .*, not inf"),
+        (sample, {"top_k": 0}, "top_k should be greater .* 1, not 0"),
+        (sample, {"top_p": 0.0}, "top_p should be greater than 0, not 0.0"),
+        (sample, {"top_p": 1.5}, "top_p should be less than or equal to 1, not 1.5"),
+        (beam_search, {"beam_size": 0}, "beam_size should be .* 1, not 0"),
+        (beam_search, {"beam_size": 4_000}, "beam_size should be .*256, not 4000"),
+        (beam_search, {"alpha": 4_000.0}, "alpha should be .* 10, not 4000.0"),
+        (beam_search, {"alpha": -0.5}, "alpha should be .* 0, not -0.5"),
     ],
 )
 def test_options_that_leave_nothing_to_do_are_refused(search, options, message):

@@ -23,12 +23,13 @@ SOURCES = sorted(
 )
 
 CORE = {"attention", "masks", "layers", "transformer", "loss", "schedule"}
-LEAVES = {"config", "errors", "special"}
+LEAVES = {"config", "errors", "settings", "special"}
 CACHE = {"cache"}  # an addition to attention, which Transformer.start puts in
 
 LONGEST = 40  # lines, signature and docstring included: one cell of a notebook
 LONGER = {  # name: why it may be longer
     "cli.train": "the options of a command are its signature",
+    "cli.evaluate": "the options of a command are its signature",
     "cli.translate": "the options of a command are its signature",
     # Checks whose table of wrong results is still inside them.
     **dict.fromkeys(
