@@ -8,10 +8,15 @@ from pydantic import Field
 from annotated_transformer.attention import head_size
 from annotated_transformer.errors import InputError
 from annotated_transformer.schedule import cosine, inverse_square_root
-from annotated_transformer.settings import Count, Seed, Share, checked
-
-Width = Annotated[int, Field(ge=1, le=1_000_000)]
-Layers = Annotated[int, Field(ge=1, le=1_000)]
+from annotated_transformer.settings import (
+    Count,
+    Layers,
+    Positive,
+    Seed,
+    Share,
+    Width,
+    checked,
+)
 
 
 @checked
@@ -119,10 +124,10 @@ class TrainingConfig:
     steps: Count = 100_000
     batch_tokens: Count = 25_000
     accumulate: Count = 1
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Positive | None = None
     warmup: Count = 4_000
     smoothing: Share = 0.1
-    clip: Annotated[float, Field(gt=0)] | None = None
+    clip: Positive | None = None
     validate_every: Count = 1_000
     patience: Count | None = None
     keep: Count = 5
