@@ -243,7 +243,7 @@ WRONG = {
             "the length without the end token",
             [("((5 + length) / 6)", "((5 + length - (tokens[-1] == EOS)) / 6)")],
             12,
-            "the length counts the end token, too",
+            "count EOS in the length",
         ),
         Wrong(
             "beam stops at the first end token",

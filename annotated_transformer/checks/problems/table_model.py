@@ -1,14 +1,12 @@
 """A made-up language model for the checks of decoding."""
 
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from annotated_transformer.checks.common import (
-    need,
-    seeded,
-)
+from annotated_transformer.checks.common import need, seeded
 from annotated_transformer.special import BOS, EOS, PAD, UNK
 
 VOCAB = 9
@@ -24,13 +22,15 @@ class TableCache:
     def keep(self, rows: Any) -> None:
         """Go on with these rows, in this order."""
         self.model.kept += 1
-        rows = rows.tolist() if isinstance(rows, Tensor) else list(rows)
+        old = [int(row) for row in rows]
+        there = all(0 <= row < len(self.histories) for row in old)
+        last = len(self.histories) - 1
         need(
-            all(0 <= int(row) < len(self.histories) for row in rows),
-            f"cache.keep got {[int(row) for row in rows]}, but the cache has rows 0 to "
-            f"{len(self.histories) - 1}: name the OLD rows that the new ones come from",
+            there,
+            f"cache.keep got {old}, but the cache has rows 0 to {last}: name the OLD "
+            "rows that the new ones come from",
         )
-        self.histories = [self.histories[int(row)] for row in rows]
+        self.histories = [self.histories[row] for row in old]
 
 
 class TableModel:
@@ -58,20 +58,13 @@ class TableModel:
 
     def step(self, ids: Tensor, cache: TableCache, tgt_mask: Any = None) -> Tensor:
         """Logits (rows, 1, vocab) after one more token in each row."""
-        need(
-            isinstance(ids, Tensor) and ids.dim() == 2,
-            "step wants ids of shape (rows, 1): one new token in each row",
-        )
-        need(
-            ids.size(1) == 1,
-            f"step got {ids.size(1)} tokens a row: the cache knows the earlier ones, "
-            "so give the newest alone",
-        )
-        need(
-            ids.size(0) == len(cache.histories),
-            f"{ids.size(0)} rows of ids, but the cache has {len(cache.histories)}: "
-            "cache.keep(rows) picks its rows, in your order",
-        )
+        shape = "step wants ids of shape (rows, 1): one new token in each row"
+        need(isinstance(ids, Tensor) and ids.dim() == 2, shape)
+        (rows, n), known = ids.shape, len(cache.histories)
+        again = "the cache knows the earlier ones, so give the newest alone"
+        need(n == 1, f"step got {n} tokens a row: {again}")
+        keep = "cache.keep(rows) picks its rows, in your order"
+        need(rows == known, f"{rows} rows of ids, but the cache has {known}: {keep}")
         self.read.append(ids.clone())
         cache.step += 1
         self.overflow = max(self.overflow, cache.step - cache.capacity)
@@ -92,15 +85,20 @@ class TableModel:
 
     def logits(self, history: tuple[int, ...]) -> Tensor:
         """The scores of the next token, far from normalized."""
-        key = self.seed
-        for token in history:
-            key = (key * 31 + token + 1) % 1_000_003
-        g = seeded(key)
-        logits = 2.5 * torch.randn(VOCAB, generator=g)
-        logits = logits + 4 * torch.randn(1, generator=g)  # shifts no probability
+        logits = table_row(self.seed, history).clone()
         logits[EOS] += self.end + 0.4 * (len(history) - 4)
         logits[[PAD, BOS, UNK]] = -40.0
         return logits
+
+
+@lru_cache(100_000)
+def table_row(seed: int, history: tuple[int, ...]) -> Tensor:
+    """One row of the table, drawn when it is first asked for."""
+    for token in history:
+        seed = (seed * 31 + token + 1) % 1_000_003
+    g = seeded(seed)
+    logits = 2.5 * torch.randn(VOCAB, generator=g)
+    return logits + 4 * torch.randn(1, generator=g)  # shifts no probability
 
 
 SRC = torch.tensor([[5, 6, 7, EOS]])
@@ -108,21 +106,13 @@ SRC = torch.tensor([[5, 6, 7, EOS]])
 
 def need_room(model: TableModel) -> None:
     """Every token that was read had its place in the cache."""
-    need(
-        model.overflow <= 0,
-        f"the cache is {model.overflow} too small: model.start(src, limit) makes room "
-        "for all tokens",
-    )
+    room = "too small: model.start(src, limit) makes room for all tokens"
+    need(model.overflow <= 0, f"the cache is {model.overflow} {room}")
 
 
 def need_cache(model: TableModel) -> None:
     """A Mistake unless the source was encoded once, and decoded step by step."""
-    need(
-        model.read,
-        "the cache is not used: model.start once, then model.step for each token",
-    )
-    need(
-        model.encoded == 1,
-        f"the source was encoded {model.encoded} times: call model.start once, before "
-        "the loop",
-    )
+    unused = "the cache is not used: model.start once, then model.step for each token"
+    need(model.read, unused)
+    once = "call model.start once, before the loop"
+    need(model.encoded == 1, f"the source was encoded {model.encoded} times: {once}")
