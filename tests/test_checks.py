@@ -9,7 +9,6 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from sacrebleu.metrics import BLEU
 
 from annotated_transformer import checks
 from annotated_transformer.checks import (
@@ -18,15 +17,12 @@ from annotated_transformer.checks import (
     check_layer_norm,
     common,
 )
-from annotated_transformer.checks.exercises import chapter_16
-from annotated_transformer.checks.problems.bleu import bleu_reference
 from annotated_transformer.errors import InputError
 from tools.wrong_answers import ROOT
 
 MOVED = sorted(ROOT.glob("annotated_transformer/checks/exercises/chapter_*.py"))
 LATER = (
     *("check_batches", "check_split", "check_wilson"),
-    *("check_corpus_bleu", "check_f1", "check_paired"),
     *("check_gates", "check_rollout", "check_share"),
 )
 
@@ -301,111 +297,6 @@ def hold_out(sentences, held_out, *, known=str.split, error=InputError):
 )
 def test_split_of_chapter_14(answer, found):
     assert re.search(found, checks.check_split(answer))
-
-
-def of_one_token(said, labels, token, *, pad=0, half=True):
-    both = said_it = should = 0
-    for ours, right in zip(said.flatten(), labels.flatten(), strict=True):
-        if right != pad:
-            both += int(ours == token == right)
-            said_it += int(ours == token)
-            should += int(right == token)
-    mean = max(1, said_it + should)
-    return [
-        both / max(1, said_it),
-        both / max(1, should),
-        (2 if half else 1) * both / mean,
-    ]
-
-
-@pytest.mark.parametrize(
-    ("answer", "found"),
-    [
-        (of_one_token, "^correct$"),
-        (lambda *a: torch.tensor(of_one_token(*a)), "^correct$"),
-        (lambda *a: of_one_token(*a, pad=-1), "padded places"),
-        (lambda *a: of_one_token(*a, half=False), "where is the 2"),
-        (lambda *a: [100 * x for x in of_one_token(*a)], "not percent"),
-        (lambda *a: of_one_token(*a)[0], "return three numbers"),
-    ],
-)
-def test_f1_of_chapter_16(answer, found):
-    assert re.search(found, checks.check_f1(answer))
-
-
-def in_floats(hypotheses, references, **switches):
-    score = bleu_reference(hypotheses, references, **switches)
-    return torch.tensor(score, dtype=torch.float32)
-
-
-def mean_of_sentences(hypotheses, references):
-    pairs = zip(hypotheses, references, strict=True)
-    scores = [bleu_reference([ours], [theirs]) for ours, theirs in pairs]
-    return sum(scores) / len(scores)
-
-
-@pytest.mark.parametrize(
-    ("answer", "found"),
-    [
-        (in_floats, "^correct$"),
-        (
-            lambda h, r: (
-                BLEU(tokenize="none")
-                .corpus_score([*map(" ".join, h)], [[*map(" ".join, r)]])
-                .score
-            ),
-            "^correct$",
-        ),
-        (lambda h, r: in_floats(r, h), "swapped"),
-        (lambda h, r: in_floats(h, r) / 100, "from 0 to 100"),
-        (lambda h, r: in_floats(h, r, clip=False), "at most as often"),
-        (lambda h, r: in_floats(h, r, brevity=False), "no brevity penalty"),
-        (lambda h, r: in_floats(h, r, turned=True), "no brevity penalty|upside down"),
-        (lambda h, r: in_floats(h, r, arithmetic=True), "not the arithmetic one"),
-        (lambda h, r: in_floats(h, r, order=3), "n goes up to 4, not 3"),
-        (lambda h, r: in_floats(h, r, any_length=True), "No penalty above 1"),
-        (mean_of_sentences, "the mean of sentence scores"),
-        (lambda h, r: [in_floats(h, r)] * 2, "return one number"),
-    ],
-)
-def test_corpus_bleu_of_chapter_16(answer, found):
-    assert re.search(found, checks.check_corpus_bleu(answer))
-
-
-def wins(rows_a, rows_b, generator, *, apart=False, ties=False, each=False, take=None):
-    """How often B wins, draw by draw."""
-    n = len(rows_a)
-    even, won = torch.ones(n), 0
-    for _ in range(1000):
-        chosen = torch.multinomial(even, take or n, True, generator=generator)
-        again = torch.multinomial(even, n, True, generator=generator)
-        pair = rows_a[again if apart else chosen], rows_b[chosen]
-        a, b = (
-            chapter_16.bleu_of(r).mean() if each else chapter_16.bleu_of(r.sum(0))
-            for r in pair
-        )
-        won += int(b > a or (ties and b == a))
-    return won / 1000
-
-
-@pytest.mark.parametrize(
-    ("answer", "found"),
-    [
-        (wins, "^correct$"),
-        (lambda *a: wins(*a, apart=True), "on the same draw"),
-        (lambda *a: wins(*a, ties=True), "an equal score is not a higher one"),
-        (lambda *a: wins(*a, each=True), "the mean of sentence scores"),
-        (lambda *a: wins(*a, take=20), "does a draw have all n"),
-        (lambda a, b, g: wins(b, a, g), "how often A wins"),
-        (lambda *a: 100 * wins(*a), "not a percentage"),
-        (
-            lambda a, b, g: chapter_16.bleu_of(b.sum(0)) > chapter_16.bleu_of(a.sum(0)),
-            "no draw differs",
-        ),
-    ],
-)
-def test_paired_of_chapter_16(answer, found):
-    assert re.search(found, checks.check_paired(answer))
 
 
 def share(weights, real, step, *, wrap=False):

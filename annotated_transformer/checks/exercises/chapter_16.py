@@ -1,83 +1,112 @@
 """Checks of chapter 16, Scores and averages: one for each exercise."""
 
-import math
 import random
-from collections import Counter
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from annotated_transformer.checks.common import Answer, exercise, seeded
+from annotated_transformer.checks.common import (
+    Answer,
+    compare,
+    errors_mean,
+    exercise,
+    need,
+    need_number,
+    same,
+    seeded,
+)
+from annotated_transformer.checks.problems.bleu import (
+    Corpus,
+    bleu_case,
+    need_bleu,
+    need_short_outputs,
+    need_zero,
+    rows_of,
+)
 from annotated_transformer.corpora import sample_captions
 from annotated_transformer.special import EOS, PAD
 
 __all__ = ["check_corpus_bleu", "check_f1", "check_paired"]
 
-Corpus = list[list[str]]
+
+def _scores(both: float, did: float, should: float) -> list[float]:
+    """Precision, recall and F1 from three counts."""
+    precision, recall = both / max(1, did), both / max(1, should)
+    return [precision, recall, 2 * both / max(1, did + should)]
+
+
+def _three(answer: Any) -> list[float]:
+    listed = answer.tolist() if hasattr(answer, "tolist") else answer
+    three = isinstance(listed, list | tuple) and len(listed) == 3
+    need(three, "return three numbers: precision, recall, F1")
+    return [need_number(number) for number in listed]
+
+
+def _f1(said: Tensor, labels: Tensor, token: int) -> list[float]:
+    real = labels != PAD
+    did, should = (said == token) & real, labels == token
+    return _scores(*(x.sum().item() for x in (did & should, did, should)))
+
+
+def _f1_mistakes(said: Tensor, labels: Tensor, token: int) -> list[tuple[Any, str]]:
+    """What comes out by one mistake each, and its name."""
+    real, did, should = labels != PAD, said == token, labels == token
+    b, d, s = ((x & real).sum().item() for x in (did & should, did, should))
+    precision, recall, f1 = _f1(said, labels, token)
+    n, everywhere = real.sum().item(), did.sum().item()
+    agree = ((did == should) & real).sum().item()
+    anywhere = torch.minimum((did & real).sum(-1), should.sum(-1)).sum().item()
+    rows = [_f1(a[None], c[None], token) for a, c in zip(said, labels, strict=True)]
+    swapped = "precision and recall are swapped: precision is of what was said"
+    all_real = "divided by all real places: precision is a share of what was said"
+    product = precision * recall
+    mistakes = [
+        (_scores(b, everywhere, s), "what is said at padded places does not count"),
+        (_scores(b, (did & (said != PAD)).sum().item(), s), "real is what labels say"),
+        ([recall, precision, f1], swapped),
+        ([100 * precision, 100 * recall, 100 * f1], "shares from 0 to 1, not percent"),
+        (_scores(b, n, s), all_real),
+        (_scores(b, d, n), "divided by all real places: recall is of what should be"),
+        (_scores(b, n, n), all_real),
+        (_scores(anywhere, d, s), "a hit is the token at the same place in both"),
+        (_scores(agree, n, n), "that is accuracy: count the places with the token"),
+        ([sum(x) / len(rows) for x in zip(*rows, strict=True)], "count over all rows"),
+        ([f1, precision, recall], "the order is precision, recall, F1"),
+    ]
+    for wrong, message in (
+        ((precision + recall) / 2, "F1 is not the plain mean: 2PR / (P + R)"),
+        (f1 / 2, "F1 is 2PR / (P + R): where is the 2?"),
+        (product, "F1 is 2PR / (P + R): did you forget to divide?"),
+        (2 * product, "F1 is 2PR / (P + R): did you forget to divide?"),
+        (product**0.5, "F1 is no geometric mean: 2PR / (P + R)"),
+    ):
+        mistakes.append(([precision, recall, wrong], message))
+    return mistakes
 
 
 @exercise
-def check_f1(function: Answer) -> str:
+def check_f1(function: Answer) -> None:
     """`my_f1(said, labels, token)`: precision, recall and F1 of one token."""
     said = torch.tensor([[5, 5, 5, EOS], [6, 7, EOS, 5], [5, EOS, 5, 5]])
     labels = torch.tensor([[5, 6, 5, EOS], [5, 7, EOS, PAD], [6, EOS, PAD, PAD]])
-    answer = function(said.clone(), labels.clone(), 5)
-    if not hasattr(answer, "__len__") or len(answer) != 3:
-        return "return three numbers: precision, recall, F1"
-
-    def close(*wanted: float) -> bool:
-        found = [float(a) for a in answer[: len(wanted)]]
-        return all(abs(f - w) < 1e-3 for f, w in zip(found, wanted, strict=True))
-
-    for wanted, mistake in (
-        ((2 / 7,), "what is said at padded places does not count"),
-        (
-            (2 / 3, 1 / 2),
-            "precision and recall are swapped: precision is of what was said",
-        ),
-        ((50,), "shares from 0 to 1, not percent"),
-        ((2 / 9,), "divided by all real places: precision is a share of what was said"),
-        ((1 / 2, 2 / 3, 7 / 12), "F1 is not the plain mean: 2PR / (P + R)"),
-        ((1 / 2, 2 / 3, 2 / 7), "F1 is 2PR / (P + R): where is the 2?"),
-        ((1 / 2, 2 / 3, 1 / 3), "F1 is 2PR / (P + R): did you forget to divide?"),
+    case, hint = (said, labels, 5), "both, said and should, each at real places"
+    compare(_three(function(*case)), _f1(*case), _f1_mistakes(*case), hint)
+    more = torch.randint(4, 8, (2, 40, 30), generator=seeded(0))
+    more[1, :, 20:] = PAD
+    zero = "where there is nothing to divide by, return 0"
+    for case, hint in (
+        ((said, labels, 9), f"a token that never occurs: {zero}"),
+        ((said, labels, 7), "a token that is always right"),
+        ((said[:1], labels[1:2], 6), "a token that is neither said nor wanted"),
+        ((said[2:], labels[:1], 6), "a token that is wanted and never said"),
+        ((said[:1], labels[2:], 5), "a token that is said and never wanted"),
+        ((said, labels, EOS), "the end token is a token like others"),
+        ((*more, 6), "40 rows of 30"),
     ):
-        if close(*wanted):
-            return mistake
-    if not close(1 / 2, 2 / 3, 4 / 7):
-        return "for this example 1/2, 2/3 and 4/7 were expected"
-    try:
-        answer = function(said.clone(), labels.clone(), 9)
-    except ZeroDivisionError:
-        return "a token that is never said: return 0, don't divide by 0"
-    return (
-        "correct" if close(0, 0, 0) else "a token that never occurs should get 0, 0, 0"
-    )
-
-
-def ngrams(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
-    """How often each n-gram occurs."""
-    return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
-
-
-def statistics(hypotheses: Corpus, references: Corpus) -> Tensor:
-    """A row of each sentence: two lengths, four of matches, four of n-grams."""
-    rows = []
-    for ours, theirs in zip(hypotheses, references, strict=True):
-        row = [len(ours), len(theirs)]
-        row += [(ngrams(ours, n) & ngrams(theirs, n)).total() for n in (1, 2, 3, 4)]
-        rows.append(row + [ngrams(ours, n).total() for n in (1, 2, 3, 4)])
-    return torch.tensor(rows).double()
-
-
-def bleu_of(rows: Tensor) -> Tensor:
-    """BLEU from such rows, or from a sum of them."""
-    h, r, matches, total = rows.split([1, 1, 4, 4], -1)
-    precision = matches / total.clamp(min=1)
-    brevity = (1 - r / h).clamp(max=0).exp()[..., 0]
-    return 100 * brevity * precision.log().mean(-1).exp()
+        with errors_mean(zero, ZeroDivisionError):
+            compare(_three(function(*case)), _f1(*case), hint=hint)
 
 
 @cache
@@ -108,88 +137,72 @@ def spoiled(references: Corpus, share: float, luck: random.Random) -> Corpus:
 
 
 @exercise
-def check_corpus_bleu(function: Answer) -> str:
+def check_corpus_bleu(function: Answer) -> None:
     """`my_bleu(hypotheses, references)`: lists of lists of words in, 0 to 100 out."""
-    _, hypotheses, references = captions()
+    _, better, references = captions()
+    long = bleu_case(0)
+    one = better[:1], references[:1]
+    for case in (long, (better, references), one):
+        need_bleu(function, *case)
+    need_zero(function, [long[0][0][::-1]], [long[1][0]])
+    need_short_outputs(function, references)
 
-    def ask(ours: Corpus, theirs: Corpus) -> Any:
-        return function([list(words) for words in ours], [list(w) for w in theirs])
 
-    answer = ask(hypotheses, references)
-    try:
-        answer = float(answer)
-    except (TypeError, ValueError):
-        return f"return one number, not {type(answer).__name__}"
-    rows = statistics(hypotheses, references)
-    total = rows.sum(0)
-    h, r, right = total[0], total[1], bleu_of(total)
-    p, penalty = total[2:6] / total[6:], (1 - r / h).exp()
-    loose = [0] * 4  # matches without clipping
-    for ours, theirs in zip(hypotheses, references, strict=True):
-        for n in range(4):
-            found, expected = ngrams(ours, n + 1), ngrams(theirs, n + 1)
-            loose[n] += sum(times for gram, times in found.items() if gram in expected)
-    unclipped = (torch.tensor(loose) / total[6:]).prod() ** (1 / 4)
-    swapped = bleu_of(statistics(references, hypotheses).sum(0))
-    for wrong, mistake in (
-        (right / 100, "from 0 to 100, please"),
-        (bleu_of(rows).mean(), "the mean of sentence scores: add all counts first"),
-        (right / penalty, "there is no brevity penalty"),
-        (right / penalty * (1 - h / r).exp(), "the penalty is upside down: 1 - r / h"),
-        (100 * penalty * p.mean(), "the geometric mean, not the arithmetic one"),
-        (100 * penalty * p.prod(), "the fourth root of the product is missing"),
-        (
-            100 * penalty * unclipped,
-            "a word counts at most as often as in the reference",
-        ),
-        (100 * penalty * p[:3].prod() ** (1 / 3), "n goes up to 4, not 3"),
-        (100 * penalty * p[0], "only single words count: n goes up to 4"),
-        (swapped, "hypotheses and references are swapped"),
-    ):
-        if abs(answer - float(wrong)) < 1e-4 * max(1, float(wrong)):
-            return mistake
-    if not math.isclose(answer, right, abs_tol=1e-3):
-        return f"{answer:.2f}, but {right:.2f} was expected"
-    often = {"A": 3, "a": 3, "the": 3}  # articles three times
-    long = [[w for w in words for _ in range(often.get(w, 1))] for words in hypotheses]
-    wanted = bleu_of(statistics(long, references).sum(0))
-    if not math.isclose(float(ask(long, references)), wanted, abs_tol=1e-3):
-        return (
-            "words that are said too often: are the counts clipped? No penalty above 1?"
-        )
-    return "correct"
+def _mixed() -> tuple[Tensor, Tensor]:
+    """B is better in long sentences, and has no 4-gram in the short ones."""
+    short = torch.tensor([5.0, 5, 4, 3, 2, 1, 5, 4, 3, 2]).repeat(8, 1)
+    long = torch.tensor([100.0, 100, 60, 40, 30, 20, 100, 99, 98, 97]).repeat(4, 1)
+    a = torch.cat([short, long]).double()
+    b = a.clone()
+    b[:8, 5] = 0
+    b[8:, 2:6] += 20
+    return a, b
 
 
 @exercise
-def check_paired(function: Answer) -> str:
+def check_paired(function: Answer) -> None:
     """`my_paired(rows_a, rows_b, generator)`: the share of draws that B wins."""
-    worse, better, references = captions()
-    a, b = (statistics(texts, references) for texts in (worse, better))
+    *systems, references = captions()
+    a, b = (rows_of(texts, references)[:50] for texts in systems)
+    mixed_a, mixed_b = _mixed()
 
-    def ask(a: Tensor, b: Tensor) -> Any:
-        return function(a.clone(), b.clone(), seeded(3))
+    def share(a: Tensor, b: Tensor, seed: int = 3) -> float:
+        return need_number(function(a, b, seeded(seed)))
 
-    answer = ask(a, b)
-    answer, same = float(answer), float(ask(b, b))
-    if answer > 1:
-        return "a share from 0 to 1, not a percentage or a count"
-    if 0.3 < same < 0.7:
-        return "B against itself wins half: score both systems on the same draw"
-    if same == 1:
-        return "B against itself wins always: an equal score is not a higher one"
-    if answer < 0.1:
-        return "that is how often A wins"
-    if answer == 1:
-        return "no draw differs: draw with replacement, 1,000 times"
-    # B is better in long sentences, and has no quadruple in the short ones
-    short = torch.tensor([5.0, 5, 4, 3, 2, 1, 5, 4, 3, 2]).repeat(8, 1)
-    long = torch.tensor([100.0, 100, 60, 40, 30, 20, 100, 99, 98, 97]).repeat(4, 1)
-    a_mixed = torch.cat([short, long]).double()
-    b_mixed = a_mixed.clone()
-    b_mixed[:8, 5] = 0
-    b_mixed[8:, 2:6] += 20
-    if float(ask(a_mixed, b_mixed)) < 0.5:
-        return "the mean of sentence scores: sum the rows of a draw first"
-    if not 0.97 < answer < 0.9995:
-        return f"{answer:.3f}, expected about 0.99: does a draw have all n sentences?"
-    return "correct"
+    found, equal = share(a, b, 0), share(b, b)
+    need(found <= 1, "a share from 0 to 1, not a percentage or a count")
+    half = "an equal score counts as half a win: B has to be higher"
+    need(equal != 0.5 or share(b[:1], b[:1]) != 0.5, half)
+    apart = "B against itself wins half: score both systems on the same draw"
+    need(not 0.3 < equal < 0.7, apart)
+    higher = "B against itself wins always: an equal score is not a higher one"
+    need(equal != 1, higher)
+    need(found >= 0.3, "that is how often A wins")
+    all_n = (
+        "B wins every draw: is one as many sentences as there are, with replacement?"
+    )
+    need(found < 1, all_n)
+    sums = "the mean of sentence scores: sum the rows of a draw first"
+    need(share(mixed_a, mixed_b) >= 0.5, sums)
+    _need_draws([found, *(share(a, b, seed) for seed in (1, 2, 3, 0))])
+    one = "one sentence, in which B is better, wins every draw"
+    need(share(mixed_a[-1:], mixed_b[-1:]) == 1, one)
+
+
+def _need_draws(shares: list[float]) -> None:
+    """Raise a Mistake unless the shares for seeds 0 to 3 and 0 again are of fair draws.
+
+    B wins 85 of 100 of them.
+    """
+    *seeds, again = shares
+    other = "the same generator gives another share: draw with it alone"
+    need(again == seeds[0], other)
+    need(len(set(seeds)) > 1, "each generator gives the same share: draw with yours")
+    few = all(same(round(100 * share) / 100, share, 1e-6) for share in seeds)
+    need(not few, "the shares are whole hundredths: are these 1,000 draws?")
+    whole = all(same(round(1000 * share) / 1000, share, 1e-6) for share in seeds)
+    sentences = "1,000 draws give thousandths: is the axis of the sentences summed?"
+    need(whole, sentences)
+    mean = sum(seeds) / len(seeds)
+    n = "does a draw have as many sentences as there are?"
+    need(abs(mean - 0.847) < 0.035, f"{mean:.3f}, expected about 0.85: {n}")
