@@ -1,15 +1,16 @@
 """One update from several pieces, problem 2.3."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from annotated_transformer.checks.common import (
+    NOT_DONE,
     Answer,
     Function,
-    Mistake,
+    Mistakes,
     compare,
     need,
     need_number,
@@ -26,38 +27,61 @@ __all__ = ["check_train_step"]
 
 @dataclass
 class StepRun:
-    """One call of a student's training step, and what it did."""
+    """One call of a student's training step, and the one update that it made."""
 
     value: Any
-    steps: list[tuple[list[float], Tensor]]
+    rates: list[float]
+    used: Tensor  # the gradient at the update
     pieces: list[Piece]
     model: ToyModel
-    gradients: list[Tensor] = field(default_factory=list)
+    gradients: list[Tensor]  # of each piece's summed loss
+
+    @property
+    def counts(self) -> list[int]:
+        """The labels of each piece."""
+        return [piece.n_tokens for piece in self.pieces]
+
+    @property
+    def right(self) -> Tensor:
+        """The gradient of the mean loss over all labels."""
+        return torch.stack(self.gradients).sum(0) / sum(self.counts)
 
 
-def run_step(function: Answer, seed: int, clip: float, stale: bool = False) -> StepRun:
-    """Let the function make one update of a fresh toy model."""
+def run_step(
+    function: Answer, seed: int, clip: float, stale: bool = False, n: int = 3
+) -> StepRun:
+    """Let the function make one update of a fresh toy model, from n pieces."""
     g = seeded(seed + 3)
     counts = (2, 5, 3) if seed == 0 else sizes(seed, 2, 5, 3)
     pieces = [
         Piece(torch.randn(n, 4, generator=g), 3 * torch.randn(n, generator=g))
-        for n in counts
+        for n in counts[:n]
     ]
     model, untouched = ToyModel(seed), ToyModel(seed)
     gradients = []
     for piece in pieces:
-        untouched.zero_grad()
-        untouched(piece).backward()
-        gradients.append(
-            torch.cat([p.grad for p in untouched.parameters() if p.grad is not None])
-        )
+        parts = torch.autograd.grad(untouched(piece), list(untouched.parameters()))
+        gradients.append(torch.cat(parts))
     optimizer = Recorder(model)
     if stale:
         (7 * model(pieces[0])).backward()
-    value = function.let(model, optimizer, pieces, 0.01 + 0.001 * (seed % 5), clip)
-    if (value is None or value is ...) and not optimizer.steps:
-        raise Mistake("not done yet")
-    return StepRun(value, optimizer.steps, pieces, model, gradients)
+    value = function.let(model, optimizer, pieces, rate_of(seed), clip)
+    steps, nothing = optimizer.steps, value is None or value is ...
+    need(steps or not nothing, NOT_DONE)
+    need(steps, "no update was made: where is optimizer.step()?")
+    if len(pieces) > 1:
+        share = f"{len(steps)} updates: the pieces share ONE, so step once, after the"
+        need(len(steps) != len(pieces), f"{share} last")
+    need(len(steps) == 1, f"one update is wanted, not {len(steps)}")
+    zero = "the gradient is zero at the step: zero_grad comes before backward"
+    need(steps[0][1].any(), zero)
+    need(steps[0][1].isfinite().all(), "the gradient is not finite: what was divided?")
+    return StepRun(value, *steps[0], pieces, model, gradients)
+
+
+def rate_of(seed: int) -> float:
+    """The learning rate that is asked for."""
+    return 0.01 + 0.001 * (seed % 5)
 
 
 def check_train_step(function: Function, part: str = "", *, seed: int = 0) -> str:
@@ -69,148 +93,108 @@ def check_train_step(function: Function, part: str = "", *, seed: int = 0) -> st
     return verdict(function, part, seed, gradient=_gradient, update=_update, clip=_clip)
 
 
-def _gradient(function: Answer, seed: int) -> None:
-    done = run_step(function, seed, 1e9)
-    need(done.steps, "no update was made: where is optimizer.step()?")
-    counts = [piece.n_tokens for piece in done.pieces]
+def wrong_gradients(done: StepRun) -> Mistakes:
+    """Gradients that are known to be wrong, each with its cause."""
+    right, gs, counts = done.right, done.gradients, done.counts
     total, n = sum(counts), len(counts)
-    need(
-        len(done.steps) != n,
-        f"{n} updates: the pieces share ONE, so step once, after the last",
-    )
-    need(len(done.steps) == 1, f"one update is wanted, not {len(done.steps)}")
-    used, gs = done.steps[0][1], done.gradients
-    right = sum(gs[1:], gs[0]) / total
-    need(
-        used.any(), "the gradient is zero at the step: zero_grad comes before backward"
-    )
-    compare(
-        used,
-        right,
-        (
-            (
-                right * total,
-                "nothing is divided: the gradient of the sum grows with the batch",
-            ),
-            (
-                sum(g / k for g, k in zip(gs, counts, strict=True)) / n,
-                "a mean of means: a short piece counts as much as a long one. Divide "
-                "by the labels of ALL pieces",
-            ),
-            (
-                sum(g / k for g, k in zip(gs, counts, strict=True)),
-                "each piece is divided by its own labels, and all are added up",
-            ),
-            (right * total / n, "divided by the number of pieces, not of labels"),
-            (
-                sum(gs[:-1], torch.zeros(5)) / total,
-                "the last piece is missing: is the step made too early?",
-            ),
-            (gs[-1] / total, "only the last piece is left: clear once, at the start"),
-            (
-                gs[-1] / counts[-1],
-                "only the last piece is left: clear once, at the start",
-            ),
-            (gs[0] / total, "only the first piece counts"),
-        ),
-        "another gradient than that of the mean loss over all labels",
-    )
-    value = done.value
-    need(value is not None, "return the loss per label")
-    fresh = ToyModel(seed)
-    losses = [fresh(piece).item() for piece in done.pieces]
-    compare(
-        need_number(value),
-        sum(losses) / total,
-        (
-            (
-                sum(losses),
-                "right update, but the loss returned is a sum: divide it, too",
-            ),
-            (losses[-1], "right update, but the loss returned is of the last piece"),
-            (
-                losses[-1] / total,
-                "right update, but the loss returned is of the last piece",
-            ),
-            (
-                losses[-1] / counts[-1],
-                "right update, but the loss returned is of the last piece",
-            ),
-        ),
-        f"right update, but the loss per label is {sum(losses) / total:.3f}, "
-        f"not {need_number(value):.3f}",
-    )
+    own = torch.stack([g / k for g, k in zip(gs, counts, strict=True)])
+    means = "a mean of means: a short piece counts as much as a long one. Divide"
+    last = "only the last piece is left: clear once, at the start"
+    missing = "the last piece is missing: is the step made too early?"
+    sums = "nothing is divided: the gradient of the sum grows with the batch"
+    yield right * total, sums
+    yield own.mean(0), f"{means} by the labels of ALL pieces"
+    yield own.sum(0), "each piece is divided by its own labels, and all are added up"
+    yield right * total / n, "divided by the number of pieces, not of labels"
+    yield right / n, "divided twice: by the labels, and by the number of pieces"
+    yield right / total, "divided twice by the number of labels"
+    yield (right * total - gs[-1]) / total, missing
+    yield (right * total - gs[-1]) / (total - counts[-1]), missing
+    yield gs[-1] / total, last
+    yield gs[-1] / counts[-1], last
+    yield gs[-1], last
+    yield gs[0] / total, "only the first piece counts"
+    yield gs[0] / counts[0], "only the first piece counts"
+    yield right * total / counts[-1], "divided by the labels of the last piece alone"
+    yield -right, "the sign is reversed: minimize the loss itself"
+    sofar = torch.tensor(counts).cumsum(0)
+    growing = torch.stack([g / k for g, k in zip(gs, sofar, strict=True)]).sum(0)
+    yield growing, "divided by the labels so far: count those of all pieces first"
+    again = torch.stack(gs).cumsum(0).sum(0) / total
+    yield again, "earlier pieces count again and again: backward on each loss once"
+
+
+def _gradient(function: Answer, seed: int) -> None:
+    for n in (3, 1, 2):
+        done = run_step(function, seed, 1e9, n=n)
+        hint = f"the gradient of the mean over all labels, {n} pieces"
+        compare(done.used, done.right, wrong_gradients(done), hint)
+        need(done.value is not None, "return the loss per label")
+        fresh, total = ToyModel(seed), sum(done.counts)
+        losses = [fresh(piece).item() for piece in done.pieces]
+        means = [loss / k for loss, k in zip(losses, done.counts, strict=True)]
+        so = "right update, but the loss returned is"
+        mistakes = (
+            (sum(losses), f"{so} a sum: divide it, too"),
+            (losses[-1], f"{so} of the last piece"),
+            (losses[-1] / total, f"{so} of the last piece"),
+            (means[-1], f"{so} of the last piece"),
+            (sum(losses) / len(losses), f"{so} divided by pieces, not by labels"),
+            (sum(means) / len(means), f"{so} a mean of means"),
+            (sum(means), f"{so} a sum of means"),
+            (sum(losses) / total**2, f"{so} divided twice"),
+            (total, f"{so} the number of labels"),
+        )
+        compare(need_number(done.value), sum(losses) / total, mistakes, so[:12])
 
 
 def _update(function: Answer, seed: int) -> None:
     done = run_step(function, seed, 1e9, stale=True)
-    need(done.steps, "no update was made: where is optimizer.step()?")
-    rate = 0.01 + 0.001 * (seed % 5)
-    rates, used = done.steps[-1]
-    right = sum(done.gradients[1:], done.gradients[0]) / sum(
-        piece.n_tokens for piece in done.pieces
-    )
-    need(len(done.steps) == 1, f"one update is wanted, not {len(done.steps)}")
-    need(
-        set(rates) != {0.0},
-        "the update had rate 0: set the rate BEFORE the step",
-    )
-    need(
-        0.0 not in rates,
-        "only the first group of parameters got the rate: set it in every group",
-    )
-    need(
-        all(is_close(r, rate) for r in rates), f"the rate should be {rate}, not {rates}"
-    )
-    stale = 7 * done.gradients[0]
-    if same(used, right + stale):
-        raise Mistake("old gradients are added: call zero_grad first")
-    need(
-        used.any(), "the gradient is zero at the step: zero_grad comes before backward"
-    )
+    rates, rate = done.rates, rate_of(seed)
+    need(set(rates) != {0.0}, "the update had rate 0: set the rate BEFORE the step")
+    every = "only the first group of parameters got the rate: set it in every group"
+    need(0.0 not in rates, every)
+    right = all(is_close(r, rate) for r in rates)
+    need(right, f"the rate should be {rate}, not {rates}")
+    old = 7 * done.gradients[0]
+    scales = (1, sum(done.counts), len(done.counts))  # however the pieces are divided
+    added = any(same(done.used, scale * done.right + old) for scale in scales)
+    need(not added, "old gradients are added: call zero_grad first")
 
 
 def _clip(function: Answer, seed: int) -> None:
-    free = run_step(function, seed, 1e9)
-    need(free.steps, "no update was made: where is optimizer.step()?")
-    need(len(free.steps) == 1, f"one update is wanted, not {len(free.steps)}")
-    whole = free.steps[-1][1]
-    need(
-        whole.any(),
-        "the gradient is zero at the step: zero_grad comes before backward",
-    )
+    whole = run_step(function, seed, 1e9).used
     limit = whole.abs().max().item() / 2
-    need(whole.norm() < 1e6, "a gradient shorter than `clip` stays as it is")
     clipped = run_step(function, seed, limit)
-    need(clipped.steps, "no update was made: where is optimizer.step()?")
-    used = clipped.steps[-1][1]
-    total = sum(piece.n_tokens for piece in clipped.pieces)
-    each = [g / total for g in clipped.gradients]
-    each = [g * min(1.0, limit / g.norm().item()) for g in each]
-    raw = sum(clipped.gradients[1:], clipped.gradients[0])
-    grown = torch.zeros(5)
-    for g in clipped.gradients:
-        grown = grown + g / total
-        grown = grown * min(1.0, limit / grown.norm().item())
-    compare(
-        used,
-        whole * (limit / whole.norm()),
-        (
-            (whole, "not clipped: is it called after backward, and before the step?"),
-            (
-                sum(each[1:], each[0]),
-                "clipped after each piece: clip once, after the last",
-            ),
-            (grown, "clipped after each piece: clip once, after the last"),
-            (
-                whole.clamp(-limit, limit),
-                "each number was clipped by itself: shorten the whole vector",
-            ),
-            (
-                raw * (limit / raw.norm()) / total,
-                "clipped before the division: the limit is for the mean's gradient",
-            ),
-        ),
-        f"clipped to length {used.norm():.3f}, not {limit:.3f}",
-        tolerance=1e-3,
-    )
+    hint = f"clipped to length {clipped.used.norm():.3f}, not {limit:.3f}"
+    right = whole * (limit / whole.norm())
+    wrong = wrong_clips(clipped, whole, limit)
+    compare(clipped.used, right, wrong, hint, tolerance=1e-3)
+    above = whole.norm().item() * 1.5
+    short = "a gradient shorter than `clip` stays as it is"
+    compare(run_step(function, seed, above).used, whole, hint=short)
+
+
+def wrong_clips(done: StepRun, whole: Tensor, limit: float) -> Mistakes:
+    """Gradients clipped in a wrong way, each with its cause."""
+
+    def shortened(g: Tensor) -> Tensor:
+        return g * min(1.0, limit / g.norm().item())
+
+    each = [shortened(g / sum(done.counts)) for g in done.gradients]
+    raw, grown = torch.stack(done.gradients).sum(0), torch.zeros(5)
+    for g in done.gradients:
+        grown = shortened(grown + g / sum(done.counts))
+    late = "clipped after each piece: clip once, after the last"
+    divided = "clipped before the division: the limit is for the mean's gradient"
+    alone = "each number was clipped by itself: shorten the whole vector"
+    apart = "each parameter was clipped by itself: one length for all of them"
+    yield whole, "not clipped: is it called after backward, and before the step?"
+    yield torch.stack(each).sum(0), late
+    yield grown, late
+    yield whole.clamp(-limit, limit), alone
+    yield torch.cat([shortened(whole[:4]), shortened(whole[4:])]), apart
+    yield shortened(raw) / sum(done.counts), divided
+    yield whole / whole.norm(), "its length is 1 now: shorten it to `clip`"
+    yield whole * limit, "multiplied by `clip`: shorten it to that length"
+    yield whole * (limit / whole.norm() ** 2), "the length is a root of squares"
