@@ -13,7 +13,7 @@ CLASS_STAMP := .venv/.stamp-classroom
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test notebooks sync check book book-serve bench classroom
+.PHONY: help lab test notebooks sync check wheel lowest book book-serve bench classroom
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | \
@@ -21,7 +21,8 @@ help: ## List the commands
 
 lab: $(STAMP) ## Open the course in JupyterLab (on a server: ARGS="--no-browser")
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
-	  notebooks/00_start_here.ipynb $(ARGS)
+	  --ServerApp.root_dir="$(CURDIR)" \
+	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
 
 test: $(BOOK_STAMP) $(CLASS_STAMP) ## Run every test, and every notebook against its stored outputs
 	$(BIN)/python -m pytest -n 2 --dist loadfile \
@@ -38,6 +39,10 @@ check: $(STAMP) ## Lint, format check and types; changes nothing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+wheel: $(STAMP) ## Build the package for Colab and for students: dist/*.whl
+	rm -rf dist
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
 book: $(BOOK_STAMP) ## Build the web book (needs npm): book/_build/site
 	$(BIN)/python -m tools.book build
