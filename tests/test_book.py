@@ -122,6 +122,7 @@ def test_the_cell_for_colab_is_left_out_and_a_solution_is_folded_once(chapter):
         tags = cell.metadata.get("tags", [])
         assert "remove-cell" in tags if "colab" in tags else "remove-cell" not in tags
         assert not {"solution", "hide-cell"} <= set(tags)
+        assert "hide-output" not in tags
 
 
 def test_a_badge_from_elsewhere_is_left_out():
@@ -561,6 +562,24 @@ def test_answers_and_solutions_are_folded(chapter, book_site):
     assert html.count("<summary>Answer</summary>") == "\n".join(
         c.source for c in answers
     ).count("<summary>Answer</summary>")
+
+
+@each_chapter
+def test_what_a_box_asks_to_predict_is_folded_with_its_caption(chapter, book_site):
+    html = (book_site / f"{chapter.doc}.html").read_text("utf-8")
+    cells = chapter.notebook.cells
+    hidden = [
+        i for i, c in enumerate(cells) if "hide-output" in c.metadata.get("tags", [])
+    ]
+    assert html.count('<details class="predicted">') == len(hidden)
+    captions = [cells[i + 1].source[:80] for i in hidden]
+    figures = re.findall(r"^\*\*(Fig\. \d+\.\d+)", "\n".join(captions), flags=re.M)
+    folded = (
+        r'<details class="predicted">\s*<summary>The figure</summary>\s*<figure id="{}"'
+    )
+    for name in figures:
+        place = name.lower().replace(". ", "-").replace(".", "-")
+        assert re.search(folded.format(place), html), name
 
 
 @each_chapter

@@ -4,7 +4,17 @@ import json
 from urllib.parse import quote
 
 import pytest
-from visits import AXE, DESK, PHONE, ROOT, SCAN, PageTests, Visit, documents
+from visits import (
+    AXE,
+    DESK,
+    PHONE,
+    ROOT,
+    SCAN,
+    UNFOLD,
+    PageTests,
+    Visit,
+    documents,
+)
 
 OTHERS = [name for name in documents() if not name.startswith("notebooks/")]
 
@@ -38,6 +48,7 @@ def test_the_scan_can_fail(browser, address):
 
 def test_pointing_at_a_chart_shows_its_numbers(browser, address):
     with Visit(browser, address, "notebooks/02_attention.html") as page:
+        page.evaluate(UNFOLD)
         figure = page.locator("#fig-2-3")
         figure.scroll_into_view_if_needed()
         canvas = figure.locator("canvas")
@@ -52,6 +63,7 @@ def test_pointing_at_a_chart_shows_its_numbers(browser, address):
 
 def test_a_slider_changes_its_chart(browser, address):
     with Visit(browser, address, "notebooks/02_attention.html") as page:
+        page.evaluate(UNFOLD)
         figure = page.locator("#fig-2-10")
         figure.scroll_into_view_if_needed()
         canvas = figure.locator("canvas")
@@ -65,6 +77,7 @@ def test_a_slider_changes_its_chart(browser, address):
 
 def test_charts_side_by_side_are_stacked_where_they_do_not_fit(browser, address):
     with Visit(browser, address, "notebooks/17_looking_inside.html") as page:
+        page.evaluate(UNFOLD)
         chart = page.locator("#fig-17-1 .chart")
         assert len(json.loads(chart.locator("script").inner_text())["hconcat"]) == 3
         assert chart.evaluate("c => c.scrollWidth <= c.clientWidth")

@@ -1,6 +1,7 @@
 """The notebooks show the package's code letter for letter, and nothing drifts."""
 
 import json
+import re
 import sys
 import types
 from collections import Counter
@@ -18,6 +19,8 @@ SHOWN_WHOLE = [
     *("attention", "batches", "cache", "config", "decoding", "layers"),
     *("loss", "masks", "recording", "schedule", "training", "transformer"),
 ]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 ADDRESS = "https://github.com/someone/course"
 
 MODULE = '''\
@@ -97,6 +100,80 @@ def set_address(root, address=ADDRESS):
 
 def test_nothing_has_drifted():
     assert sync.sync(ROOT, check=True) == []
+
+
+def cells_of(path):
+    return json.loads(path.read_text("utf-8"))["cells"]
+
+
+@each_notebook
+def test_solutions_are_folded_and_their_first_lines_give_nothing_away(path):
+    for each in cells_of(path):
+        tags = each["metadata"].get("tags", [])
+        if each["cell_type"] == "code" and "solution" in tags:
+            hidden = {"outputs_hidden": True, "source_hidden": True}
+            assert each["metadata"]["jupyter"] == hidden, each["id"]
+            assert "hide-cell" in tags, each["id"]
+            first = each["source"][0]
+            assert re.fullmatch(r"# Solution( of exercise \d)?\n", first), each["id"]
+            assert len(each["source"]) > 1
+
+
+@each_notebook
+def test_no_output_right_below_a_box_tells_what_to_predict(path):
+    cells = cells_of(path)
+    for box, each in enumerate(cells):
+        if sync.PREDICTS.search("".join(each["source"])):
+            code = next(i for i in range(box, len(cells)) if "outputs" in cells[i])
+            between = ["".join(text["source"]) for text in cells[box + 1 : code]]
+            if cells[code]["outputs"] and not any(t.startswith("#") for t in between):
+                metadata = cells[code]["metadata"]
+                assert metadata["jupyter"]["outputs_hidden"], each["id"]
+                assert "hide-output" in metadata["tags"], each["id"]
+
+
+def test_the_first_outputs_below_a_box_are_folded_and_no_others(root):
+    box = cell("markdown", "> **Predict first.** How many?")
+    text, heading = cell("markdown", "Now look."), cell("markdown", "## 2. Next")
+    silent, speaks = cell("code", "x = 1", outputs=[]), cell("code", "x", outputs=[1])
+    later = cell("code", "y", outputs=[2])
+
+    def folded(*cells):
+        return sorted(sync.predicted(list(cells)))
+
+    assert folded(box, speaks, later, text, later) == [1, 2]
+    assert folded(box, silent, speaks, text) == [2]
+    assert folded(box, text, silent, speaks) == [3]
+    assert folded(box, text, silent, text, speaks) == []
+    assert folded(box, heading, speaks) == []
+    assert folded(text, speaks) == []
+    assert folded(cell("markdown", "The box **Predict first** asks."), speaks) == []
+
+
+def test_what_is_folded_follows_from_tags_and_boxes_alone(root):
+    notebook = read(root)
+    solution = cell("code", "def answer(): ...", outputs=[], id="ex3-solution")
+    solution["metadata"] = {"tags": ["solution"], "source_hidden": True}
+    told = cell("code", "1", outputs=[{"data": {}}], id="told")
+    stale = cell("code", "2", outputs=[{"data": {}}], id="stale")
+    stale["metadata"] = {"tags": ["hide-output"], "jupyter": {"outputs_hidden": True}}
+    box = cell("markdown", "> **Predict first.** What?")
+    notebook["cells"] += [box, told, cell("markdown", "So."), stale, solution]
+    write(root, notebook)
+    sync.sync(root, check=False)
+    told, _, stale, solution = read(root)["cells"][-4:]
+    assert told["metadata"] == {
+        "jupyter": {"outputs_hidden": True},
+        "tags": ["hide-output"],
+    }
+    assert stale["metadata"] == {}
+    assert solution["metadata"] == {
+        "jupyter": {"outputs_hidden": True, "source_hidden": True},
+        "tags": ["solution", "hide-cell"],
+    }
+    titled = "# Solution of exercise 3\ndef answer(): ..."
+    assert "".join(solution["source"]) == titled
+    assert sync.sync(root, check=True) == []
 
 
 def shown_definitions():
@@ -251,7 +328,7 @@ def test_without_an_address_colab_says_what_to_do(root, run, capsys):
     sync.sync(root, check=False)
     assert run(colab=False, installed=False) is None
     assert run(colab=True, installed=True) is None
-    assert "upload the wheel" in str(run(colab=True, installed=False))
+    assert "Upload the wheel" in str(run(colab=True, installed=False))
 
 
 def test_the_commands_exit_code_tells_of_drift(root, monkeypatch, capsys):

@@ -4,7 +4,8 @@ The package is the one source. A notebook cell whose first line is, say,
 `# annotated_transformer/attention.py` names definitions of that file (a stub such as
 `def attention(): ...` is enough); their source text is written into the cell. The
 first code cell, which installs the course in Colab, and the Colab badges follow
-`[project.urls] Repository` in pyproject.toml.
+`[project.urls] Repository` in pyproject.toml. What a learner should not see at once is
+folded, for JupyterLab and for the book.
 
     python tools/sync.py           # rewrite what drifted
     python tools/sync.py --check   # only name it; exits with 1 if anything did
@@ -21,6 +22,10 @@ from pathlib import Path
 PACKAGE = "annotated_transformer"
 HEADER = re.compile(rf"# ({PACKAGE}/\w+\.py)\s*")
 BADGE = re.compile(r"\[!\[Open in Colab\].*\n*")
+PREDICTS = re.compile(r"^> \*\*Predict first\.\*\*", re.MULTILINE)
+HEADING = re.compile(r"^#+ ", re.MULTILINE)
+EXERCISE = re.compile(r"ex(\d+)-")
+TITLE = re.compile(r"# Solution( of exercise \d+)?\n")
 README_BADGES = re.compile(r"(<!-- badges -->\n).*?(<!-- /badges -->)", re.DOTALL)
 
 COLAB_CELL = """\
@@ -30,7 +35,7 @@ from importlib.util import find_spec
 
 if "google.colab" in sys.modules and not find_spec("annotated_transformer"):
     """
-NO_ADDRESS = "No public address yet: upload the wheel, then %pip install it"
+NO_ADDRESS = "Upload the wheel that `make wheel` built, then %pip install it"
 
 
 class SyncError(Exception):
@@ -125,6 +130,90 @@ def with_badge(markdown: str, line: str) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def has_tag(cell: dict, tag: str) -> bool:
+    """Whether a cell is a code cell with this tag."""
+    return cell["cell_type"] == "code" and tag in cell["metadata"].get("tags", [])
+
+
+def predicted(cells: list[dict]) -> set[int]:
+    """The code cells whose outputs answer a box "Predict first".
+
+    They are the first ones with outputs below it, up to the next text; one text
+    without a heading may stand before them.
+    """
+    found: set[int] = set()
+    for box, cell in enumerate(cells):
+        if cell["cell_type"] != "markdown" or not PREDICTS.search(
+            "".join(cell["source"])
+        ):
+            continue
+        run: set[int] = set()
+        texts = 0
+        for i, below in enumerate(cells[box + 1 :], box + 1):
+            if below["cell_type"] == "code":
+                if has_tag(below, "exercise"):
+                    break
+                run |= {i} if below["outputs"] else set()
+            else:
+                texts += 1
+                if run or texts > 1 or HEADING.search("".join(below["source"])):
+                    break
+        found |= run
+    return found
+
+
+def folds(cell: dict, answers: bool) -> dict:
+    """A code cell's metadata, with what is folded: a solution, or a predicted output.
+
+    JupyterLab reads `jupyter`, and opens an output when its cell is run; the book
+    reads the tags.
+    """
+    metadata = {k: v for k, v in cell["metadata"].items() if not k.endswith("_hidden")}
+    tags = [tag for tag in metadata.pop("tags", []) if tag != "hide-output"]
+    jupyter = dict(metadata.pop("jupyter", {}))
+    jupyter.pop("outputs_hidden", None)
+    if "solution" in tags:
+        tags += [] if "hide-cell" in tags else ["hide-cell"]
+        jupyter |= {"outputs_hidden": True, "source_hidden": True}
+    elif answers:
+        tags.append("hide-output")
+        jupyter["outputs_hidden"] = True
+    metadata |= {"tags": tags} if tags else {}
+    metadata |= {"jupyter": dict(sorted(jupyter.items()))} if jupyter else {}
+    return dict(sorted(metadata.items()))
+
+
+def with_title(solution: str, identity: str) -> str:
+    """A solution with a first line that gives nothing away: JupyterLab shows it."""
+    exercise = EXERCISE.match(identity)
+    title = f"# Solution of exercise {exercise[1]}\n" if exercise else "# Solution\n"
+    return title + TITLE.sub("", solution, count=1)
+
+
+def new_colab_cell() -> dict:
+    """The cell that installs the course in Colab, still empty."""
+    return {
+        "cell_type": "code",
+        "execution_count": None,
+        "id": "colab",
+        "metadata": {"tags": ["colab"]},
+        "outputs": [],
+        "source": [],
+    }
+
+
+def shown(cell: dict, root: Path, where: str) -> str:
+    """The source of a cell, with its definitions as the package has them."""
+    source = "".join(cell["source"])
+    header = HEADER.fullmatch(source.partition("\n")[0])
+    if not header:
+        return source
+    try:
+        return definitions(source, (root / header[1]).read_text("utf-8"))
+    except (OSError, SyntaxError, SyncError) as error:
+        raise SyncError(f"{where}, {header[1]}: {error}") from error
+
+
 def update_cells(cells: list[dict], root: Path, name: str) -> list[str]:
     """Bring one notebook's cells up to date, in place; return what had drifted."""
     address = repository(root)
@@ -137,32 +226,27 @@ def update_cells(cells: list[dict], root: Path, name: str) -> list[str]:
 
     codes = [i for i, cell in enumerate(cells) if cell["cell_type"] == "code"]
     first = codes[0] if codes else len(cells)
-    if not codes or "colab" not in cells[first]["metadata"].get("tags", []):
-        new_cell: dict = {
-            "cell_type": "code",
-            "execution_count": None,
-            "id": "colab",
-            "metadata": {"tags": ["colab"]},
-            "outputs": [],
-            "source": [],
-        }
-        cells.insert(first, new_cell)
+    if not codes or not has_tag(cells[first], "colab"):
+        cells.insert(first, new_colab_cell())
     update(cells[first], colab_cell(address), f"cell {first}, which installs in Colab")
 
     title, line = "".join(cells[0]["source"]), badge(address, name)
     if cells[0]["cell_type"] == "markdown" and (line or BADGE.search(title)):
         update(cells[0], with_badge(title, line), "the Colab badge")
 
+    answers = predicted(cells)
     for i, cell in enumerate(cells):
-        source = "".join(cell["source"])
-        header = HEADER.fullmatch(source.partition("\n")[0])
-        if cell["cell_type"] == "code" and header:
-            try:
-                new = definitions(source, (root / header[1]).read_text("utf-8"))
-            except (OSError, SyntaxError, SyncError) as error:
-                where = f"notebooks/{name}, cell {i}, {header[1]}"
-                raise SyncError(f"{where}: {error}") from error
-            update(cell, new, f"cell {i}, which shows {header[1]}")
+        if cell["cell_type"] != "code":
+            continue
+        source = shown(cell, root, f"notebooks/{name}, cell {i}")
+        first_line = source.partition("\n")[0].removeprefix("# ")
+        update(cell, source, f"cell {i}, which shows {first_line}")
+        if has_tag(cell, "solution"):
+            named = with_title(source, cell.get("id", ""))
+            update(cell, named, f"cell {i}, the first line of a solution")
+        if (metadata := folds(cell, i in answers)) != cell["metadata"]:
+            cell["metadata"] = metadata
+            drift.append(f"cell {i}, what is folded")
     return drift
 
 

@@ -1,25 +1,30 @@
 // What the pages of the book do: charts, terms, the sentence on the landing page.
 
 // A chart: its spec lies beside it, and Vega draws it. Views that stand side by side and
-// do not fit are stacked in as many columns as do.
+// do not fit are stacked in as many columns as do; in a fold, when it opens.
 async function drawChart(chart) {
   const options = { actions: false, renderer: "canvas", mode: "vega-lite" };
   const place = document.createElement("div");
   chart.append(place);
   let spec = JSON.parse(chart.querySelector("script").textContent);
   await window.vegaEmbed(place, spec, options);
-  const room = chart.clientWidth - 16;
-  const { hconcat, ...rest } = spec;
-  if (hconcat && place.scrollWidth > room) {
-    const columns = Math.max(1, Math.floor((hconcat.length * room) / place.scrollWidth));
-    spec = { ...rest, concat: hconcat, columns };
-    if (columns === 1) {
-      spec.config = { ...spec.config, legend: { ...spec.config?.legend, orient: "bottom" } };
+  const fit = async () => {
+    const room = chart.clientWidth - 16;
+    const { hconcat, ...rest } = spec;
+    if (hconcat && place.scrollWidth > room) {
+      const columns = Math.max(1, Math.floor((hconcat.length * room) / place.scrollWidth));
+      spec = { ...rest, concat: hconcat, columns };
+      if (columns === 1) {
+        spec.config = { ...spec.config, legend: { ...spec.config?.legend, orient: "bottom" } };
+      }
+      await window.vegaEmbed(place, spec, options);
     }
-    await window.vegaEmbed(place, spec, options);
-  }
+    reachScrolling();
+  };
+  const folded = chart.closest("details:not([open])");
+  if (folded) folded.addEventListener("toggle", fit, { once: true });
+  else await fit();
   chart.dataset.drawn = "yes";
-  reachScrolling();
 }
 
 // A term of the glossary: its line appears when pointed at, or with the keyboard.

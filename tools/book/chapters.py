@@ -105,6 +105,8 @@ def prepare(
             tags.add("remove-cell")
         if "solution" in tags:
             tags.discard("hide-cell")  # the whole solution is folded, in one piece
+        if "hide-output" in tags:
+            tags ^= {"hide-output", "predicted"}  # folded with its picture's caption
         cell.metadata.tags = sorted(tags)
         if address in linked:
             cell.metadata.anchor = chapter.anchor(cell.id)

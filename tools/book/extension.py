@@ -2,7 +2,7 @@
 
 Works on the parsed pages, so that the notebooks stay plain Markdown. Everything that it
 looks for is a convention of the course: a caption that starts with **Fig. 2.3**, a box
-that starts with **Known trap.**, a cell with the tag `solution`.
+that starts with **Known trap.**, a cell with the tag `solution` or `predicted`.
 """
 
 import ast
@@ -72,6 +72,11 @@ def is_cell(node: nodes.Node) -> bool:
     return isinstance(node, nodes.container) and node.get("nb_element") == "cell_code"
 
 
+def outputs_of(cell: nodes.Element) -> list[nodes.Element]:
+    """What a code cell printed and drew."""
+    return [c for c in cell if c.get("nb_element") == "cell_code_output"]
+
+
 def name_target(app: Sphinx, docname: str, name: str, target: str, text: str) -> None:
     """Let other pages refer to an id of this page."""
     domain = app.env.get_domain("std")
@@ -123,14 +128,14 @@ def figures(app: Sphinx, doctree: nodes.document) -> None:
             cell = before
             if before.get("hide_mode") in (None, "input"):
                 # the code stays above; the picture and its caption belong together
-                outputs = [
-                    c for c in before if c.get("nb_element") == "cell_code_output"
-                ]
                 cell = nodes.container(classes=["cell"])
-                for output in outputs:
+                for output in outputs_of(before):
                     before.remove(output)
                     cell += output
-                before.parent.insert(before.parent.index(before) + 1, box)
+                shown: nodes.Element = box
+                if "tag_predicted" in before["classes"]:
+                    shown = fold("", box, classes=["predicted"], summary="The figure")
+                before.parent.insert(before.parent.index(before) + 1, shown)
             else:
                 before.replace_self(box)
             paragraph.parent.remove(paragraph)
@@ -255,6 +260,15 @@ def cells(app: Sphinx, doctree: nodes.document) -> None:
                     parent.remove(each)
                 folded += run
                 run = []
+
+
+def predictions(app: Sphinx, doctree: nodes.document) -> None:
+    """Fold what a box asks to predict; a picture went into its own fold before."""
+    for cell in [node for node in doctree.findall(nodes.container) if is_cell(node)]:
+        for output in outputs_of(cell) if "tag_predicted" in cell["classes"] else []:
+            folded = fold(classes=["predicted"], summary="The output")
+            cell.replace(output, folded)
+            folded += output
 
 
 def plain_texts(doctree: nodes.document) -> Iterator[nodes.Text]:
@@ -423,7 +437,16 @@ def terms(app: Sphinx, doctree: nodes.document) -> None:
 
 def on_read(app: Sphinx, doctree: nodes.document) -> None:
     """All changes to one page."""
-    for change in (boxes, tests, cells, figures, equations, links_in_text, terms):
+    for change in (
+        boxes,
+        tests,
+        cells,
+        figures,
+        predictions,
+        equations,
+        links_in_text,
+        terms,
+    ):
         change(app, doctree)
 
 
