@@ -3,6 +3,7 @@
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache
@@ -79,8 +80,10 @@ def fast_products(device: torch.device | str) -> Iterator[None]:
 @contextmanager
 def product_precision(precision: str) -> Iterator[None]:
     """How far float32 products may round, which also says which library makes them."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
+    with warnings.catch_warnings():  # PyTorch 2.9's, of this switch for TF32
+        warnings.filterwarnings("ignore", "Please use the new API settings")
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(precision)
     try:
         yield
     finally:

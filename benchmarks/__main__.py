@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one object on stdout")
     arguments = parser.parse_args()
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        sys.exit(f"{', '.join(missing)} missing: pip install -e '.[bench]'")
+        sys.exit(f'{", ".join(missing)} missing: pip install -e ".[bench]"')
     torch.set_num_threads(1)
     torch.manual_seed(0)
     report: Report = {}

@@ -21,7 +21,7 @@ from benchmarks.peers import MARIAN, OURS, PEERS, TORCH, TorchTransformer, peer_
 pytestmark = [
     pytest.mark.skipif(
         not all(map(find_spec, NEEDED)),
-        reason=f"needs {', '.join(NEEDED)}: pip install -e '.[bench]'",
+        reason=f'needs {", ".join(NEEDED)}: pip install -e ".[bench]"',
     ),
     # x-transformers
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from copy import deepcopy
 from pathlib import Path
 
@@ -59,6 +60,21 @@ def test_settings_hold_inside_only_even_after_an_error():
     with fast_products("cuda"):
         assert torch.get_float32_matmul_precision() == "high"
     assert torch.get_float32_matmul_precision() == precision
+
+
+def test_the_warning_of_torch_2_9_about_its_own_switch_is_not_shown(monkeypatch):
+    setting, told = torch.set_float32_matmul_precision, []
+
+    def warns(precision):
+        if not told:  # once in a process
+            warnings.warn("Please use the new API settings to control", stacklevel=2)
+        told.append(precision)
+        setting(precision)
+
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", warns)
+    with fast_products("cuda"):
+        assert torch.get_float32_matmul_precision() == "high"
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_maps_are_recorded_on_the_fast_path_and_it_goes_on_after_them():
