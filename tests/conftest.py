@@ -29,6 +29,12 @@ pytest.register_assert_rewrite("visits")
 from visits import address, browser, seen  # noqa: E402, F401
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Longer tests, on request."""
+    text = "run every chapter with the wheel alone, not two"
+    parser.addoption("--all-chapters", action="store_true", help=text)
+
+
 @pytest.fixture(scope="session")
 def multi30k_folder() -> Path:
     """The folder with the real corpus, or a skip that says how to name it."""
