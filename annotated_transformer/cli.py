@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
@@ -17,8 +18,9 @@ from annotated_transformer import corpora, runs
 from annotated_transformer.config import SearchConfig, TrainingConfig
 from annotated_transformer.decoding import beam_search, greedy_search, sample
 from annotated_transformer.devices import accelerator, choose_device
-from annotated_transformer.errors import InputError
+from annotated_transformer.errors import InputError, warn
 from annotated_transformer.files import whole_or_nothing
+from annotated_transformer.lines import Line, is_unfamiliar, translate_lines
 from annotated_transformer.processes import default_processes, launch
 from annotated_transformer.progress import read_history
 from annotated_transformer.recipes import RECIPES
@@ -63,6 +65,10 @@ Device = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout.")
 ]
+CAPTIONS_ONLY = (
+    "the model that ships knows only captions of photographs, in ordinary capitals and "
+    "letters: here is text of another kind, whose translation will be wrong"
+)
 SHAPE, SCHEDULE, RUN = "Model", "Training", "Run"
 
 
@@ -251,9 +257,16 @@ def translate(
         typer.Option(help="Sample from the likeliest tokens, up to mass p."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed for sampling.")] = 0,
+    split: Annotated[
+        bool, typer.Option(help="Translate each sentence of a line on its own.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Translate sentences, a file, or standard input, line by line.
+
+    Each line in gives one line out. A line of several sentences is translated sentence
+    by sentence. A line that is too long is named on stderr and stays blank, the others
+    are translated, and the exit code is 2. Standard input is translated as it comes.
 
     Examples:
 
@@ -263,7 +276,6 @@ def translate(
 
       echo "Eine Frau liest." | annotated-transformer translate --temperature 0.8
     """
-    texts = given_texts(sentences, file)
     drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     chosen = changed(
         SearchConfig(beam_size=beam_size, alpha=alpha, seed=seed), **drawing
@@ -280,16 +292,24 @@ def translate(
             top_p=top_p,
             generator=torch.Generator(translator.device).manual_seed(seed),
         )
-    translations = translator.translate(texts, search=search)
+    lines: list[Line] = []
+    warned = model is not None
+    for texts in given_texts(sentences, file):
+        if not warned and any(is_unfamiliar(translator, text) for text in texts):
+            warned = True
+            warn(CAPTIONS_ONLY)
+        new = translate_lines(translator, texts, search=search, split=split)
+        if sentences:
+            refuse_unreadable(new)
+        show_lines(new, len(lines) + 1, str(file or "standard input"), as_json)
+        lines += new
     if as_json:
         pairs = [
-            {"source": s, "translation": t}
-            for s, t in zip(texts, translations, strict=True)
+            {"source": line.source, "translation": line.translation} for line in lines
         ]
         print(json.dumps({"translations": pairs}, ensure_ascii=False))
-    else:
-        for translation in translations:
-            print(translation)
+    if any(line.error for line in lines):
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -381,15 +401,36 @@ def info(model: Model = None, as_json: AsJson = False) -> None:
     report(facts, as_json)
 
 
-def given_texts(sentences: list[str] | None, file: Path | None) -> list[str]:
-    """The arguments, or else the lines of the file, or else of standard input."""
+def given_texts(sentences: list[str] | None, file: Path | None) -> Iterator[list[str]]:
+    """The arguments, the file's lines, or those of standard input as they come."""
     if sentences and file:
         raise InputError("give sentences or --file, not both")
     if sentences:
-        return list(sentences)
-    if file:
-        return corpora.read_lines(file)
-    return corpora.decode_lines(sys.stdin.buffer.read(), "standard input")
+        yield sentences
+    elif file:
+        yield corpora.read_lines(file)
+    elif sys.stdin is None:
+        raise InputError("there is no standard input: give sentences or --file")
+    else:
+        yield from corpora.arriving_lines(sys.stdin.buffer, "standard input")
+
+
+def refuse_unreadable(lines: list[Line]) -> None:
+    """Raise InputError if a line has no translation."""
+    for line in lines:
+        if line.error:
+            raise InputError(line.error)
+
+
+def show_lines(lines: list[Line], first: int, place: str, as_json: bool) -> None:
+    """Print translations at once, and why a line, counted from `first`, has none."""
+    for number, line in enumerate(lines, first):
+        if not as_json:
+            print(line.translation)
+        if line.error:
+            error = f"{place}, line {number} stays untranslated: {line.error}"
+            print(f"Error: {error}", file=sys.stderr)
+    sys.stdout.flush()
 
 
 def draw_curve(path: Path, history: list[dict[str, Any]]) -> None:

@@ -8,9 +8,9 @@ import os
 import random
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from annotated_transformer.errors import InputError
 from annotated_transformer.grammar import Pair, grammar_corpus
@@ -276,13 +276,34 @@ def read_lines(path: Path) -> list[str]:
     return decode_lines(data, str(path))
 
 
-def decode_lines(data: bytes, place: str) -> list[str]:
-    """The lines of UTF-8 text; errors name `place` as where it came from."""
+def arriving_lines(stream: BinaryIO, place: str) -> Iterator[list[str]]:
+    """The lines of a stream, in groups: those that have come, as soon as they have."""
+    number, rest = 1, b""
+    while chunk := stream.read1(65_536):  # type: ignore[attr-defined]
+        whole, line_feed, last = chunk.rpartition(b"\n")
+        if not line_feed:
+            rest += last
+            continue
+        lines = decode_lines(rest + whole + line_feed, place, number)
+        rest, number = last, number + len(lines)
+        try:  # a line that cannot be read stops those that came with it
+            codecs.getincrementaldecoder("utf-8")().decode(rest)
+        except UnicodeDecodeError:
+            decode_line(rest, f"{place}, line {number}")
+        yield lines
+    if rest:
+        yield decode_lines(rest, place, number)
+
+
+def decode_lines(data: bytes, place: str, first: int = 1) -> list[str]:
+    """The lines of UTF-8 text; errors name `place`, and count lines from `first`."""
     lines = data.removeprefix(codecs.BOM_UTF8).split(b"\n")
     if not lines[-1]:
         lines.pop()  # what follows the last line feed is not a line
     lines = [line.removesuffix(b"\r") for line in lines]
-    return [decode_line(line, f"{place}, line {n}") for n, line in enumerate(lines, 1)]
+    return [
+        decode_line(line, f"{place}, line {n}") for n, line in enumerate(lines, first)
+    ]
 
 
 def decode_line(line: bytes, place: str) -> str:

@@ -1,8 +1,10 @@
-"""Text before it is cut into tokens: one form for what looks the same."""
+"""Text before it is cut into tokens: one form for what looks the same; sentences."""
 
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import cache
+from typing import Any
 
 from annotated_transformer.errors import InputError
 
@@ -65,3 +67,60 @@ def unspaced_language(texts: Iterable[str]) -> str | None:
     if 10 * counts["ja"] > counts["zh"]:
         counts["ja"] += counts["zh"]
     return max(counts, key=lambda language: counts[language])
+
+
+SENTENCE_END = re.compile(r"[.!?…‽؟۔।。！？｡]\W*\w")
+OPENING = re.compile(r"\s[^\w\s.!?…]+$")  # if a word follows at once
+# Short forms that spaCy's rules do not know: without a vowel (Hr., vgl.), a letter, a
+# Roman number, and some that are no words. A number is an ordinal: am 3. Mai.
+SHORT = re.compile(
+    r"(\d|\b([b-df-hj-np-tv-xzß]+|[^\W\d_]|[ivxlc]+"
+    r"|aufl|bes|franz|gest|jur|kap|med|min|nat|phil|sek|spez))\.$",
+    re.IGNORECASE,
+)
+
+
+def sentences(text: str, language: str = "de") -> list[str]:
+    """The sentences of a text, by spaCy's sentencizer with a language's rules.
+
+    Where a full stop is more likely part of an abbreviation or of an ordinal number,
+    before a lowercase word, or inside a sentence's quotation, nothing is cut.
+    """
+    text = normalize(text)
+    if not SENTENCE_END.search(text):  # spaCy takes seconds to load
+        return [text]
+    rules = sentencizer("zh" if unspaced_language([text]) else language)
+    parts, begin = [], 0
+    for end in (sentence.end_char for sentence in rules(text).sents):
+        opening = OPENING.search(text[begin:end])
+        if opening and (opening[0][-1] == "«" or re.match(r"\w", text[end:])):
+            end = begin + opening.start()
+        if ends_sentence(text[begin:end], text[end:], any_case=text == text.lower()):
+            parts.append(text[begin:end].strip())
+            begin = end
+    return [*parts, text[begin:].strip()]
+
+
+def ends_sentence(before: str, after: str, *, any_case: bool = False) -> bool:
+    """Whether a sentence ends here; with `any_case`, lowercase may begin the next."""
+    following = re.search(r"\w", after)
+    if not following or not re.search(r"\w", before):
+        return False
+    if SHORT.search(before) or before.endswith((",", ";", ":")):
+        return False
+    return any_case or not following[0].islower()
+
+
+@cache
+def sentencizer(language: str) -> Any:
+    """spaCy's sentencizer with the rules of a language, or, without them, of none."""
+    import spacy
+
+    try:
+        rules = spacy.blank(language)
+    except ImportError:  # no such language, or one that needs another package
+        rules = spacy.blank("xx")
+    # Chinese is cut into characters: there a full stop may be inside a number.
+    settings = {"punct_chars": [*"。！？!?｡"]} if language == "zh" else {}
+    rules.add_pipe("sentencizer", config=settings)
+    return rules

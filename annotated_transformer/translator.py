@@ -15,6 +15,7 @@ from annotated_transformer.devices import choose_device, fast_path
 from annotated_transformer.errors import InputError
 from annotated_transformer.files import write_json
 from annotated_transformer.recipes import SETTINGS, read_settings
+from annotated_transformer.special import EOS
 from annotated_transformer.tokenizers import Tokenizer, load_tokenizer
 from annotated_transformer.transformer import Transformer
 
@@ -94,7 +95,7 @@ class Translator:
         """
         encoded = [self.encode(sentence) for sentence in sentences]
         results = [""] * len(sentences)
-        order = [i for i in range(len(sentences)) if sentences[i].strip()]
+        order = [i for i, ids in enumerate(encoded) if ids != [EOS]]
         order.sort(key=lambda i: -len(encoded[i]))
         for group in cut_by_tokens(order, list(map(len, encoded)), BATCH_TOKENS):
             src = collate([(encoded[i], []) for i in group]).src.to(self.device)

@@ -176,6 +176,64 @@ def test_ten_thousand_tokens_are_refused_before_anything_is_translated(model):
     refused(cli("translate", "Hund", long, "--model", model), "1,024", "split it")
 
 
+def test_a_line_too_long_is_named_and_the_others_are_translated(model, tmp_path):
+    path = tmp_path / "german.txt"
+    path.write_text(f"{GERMAN[0]}\n{'Hund ' * 2_000}\n{GERMAN[1]}\n", "utf-8")
+    expected = [*Translator.load(model).translate(GERMAN[:2]), ""]
+    expected.insert(1, "")
+    for source, name in ((["--file", path], path), ([], "standard input")):
+        data = path.read_bytes() if not source else b""
+        done = cli("translate", *source, "--model", model, stdin=data)
+        assert done.stdout.decode().split("\n") == expected
+        (line,) = done.stderr.decode().splitlines()
+        assert line.startswith("Error: ") and f"{name}, line 2 " in line
+        assert "1,024" in line and done.returncode == 2
+    done = cli("translate", "--file", path, "--model", model, "--json")
+    pairs = json.loads(done.stdout)["translations"]
+    assert [pair["translation"] for pair in pairs] == expected[:3]
+
+
+def test_standard_input_is_translated_as_lines_come(model):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "annotated_transformer", "translate", "--model", model],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process as running:
+        for german in GERMAN[:2]:
+            running.stdin.write(german.encode() + b"\n")
+            running.stdin.flush()
+            line = running.stdout.readline()  # before the input ends
+            assert line.decode() == Translator.load(model).translate([german])[0] + "\n"
+        running.stdin.close()
+        assert running.stdout.read() == b"" and running.wait() == 0
+
+
+def test_without_a_standard_input_there_is_a_line_that_says_so(model):
+    line = (
+        f'"{sys.executable}" -m annotated_transformer translate --model "{model}" <&-'
+    )
+    done = subprocess.run(["sh", "-c", line], capture_output=True, timeout=300)
+    refused(done, "standard input", "--file")
+
+
+def test_every_sentence_of_a_line_is_translated_unless_told_otherwise(model):
+    translator, text = Translator.load(model), " ".join(GERMAN[:3])
+    joined = " ".join(filter(None, translator.translate(GERMAN[:3])))
+    done = cli("translate", text, "--model", model)
+    assert done.stdout.decode() == joined + "\n" and done.stderr == b""
+    done = cli("translate", text, "--model", model, "--no-split")
+    assert done.stdout.decode() == translator.translate([text])[0] + "\n"
+
+
+def test_the_shipped_model_says_once_that_it_knows_captions():
+    shouted = cli("translate", "EIN HUND LÄUFT.", "EINE FRAU LIEST.", "Собака бежит")
+    assert shouted.returncode == 0 and shouted.stdout.count(b"\n") == 3
+    (line,) = shouted.stderr.decode().splitlines()
+    assert line.startswith("Warning: ") and "captions" in line
+    assert cli("translate", "Ein Hund läuft.", "USA 🐕 im Haus.").stderr == b""
+
+
 def test_missing_and_damaged_models_are_named(model, tmp_path):
     refused(cli("translate", "Hund", "--model", tmp_path), "settings.json is missing")
     for name, content in [

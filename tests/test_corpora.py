@@ -4,10 +4,12 @@ import gzip
 import hashlib
 import logging
 import random
+import re
 import unicodedata
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
 from pathlib import Path
 from threading import Thread
 
@@ -19,6 +21,8 @@ from hypothesis import strategies as st
 from annotated_transformer import corpora
 from annotated_transformer.corpora import (
     DATA_VARIABLE,
+    arriving_lines,
+    decode_lines,
     download_multi30k,
     load_corpus,
     multi30k,
@@ -130,6 +134,44 @@ def test_only_line_feeds_end_a_line(tmp_path):
 def test_lines_are_kept_as_they_are(tmp_path, end):
     (file,) = write(tmp_path, a_txt=end.join([b" one ", b"", b"t\rwo", b"\t", b""]))
     assert read_lines(file) == [" one ", "", "t\rwo", "\t"]
+
+
+class Arriving:
+    """A stream whose bytes come in the given pieces."""
+
+    def __init__(self, *pieces: bytes):
+        self.pieces = [*pieces]
+
+    def read1(self, size: int) -> bytes:
+        return self.pieces.pop(0) if self.pieces else b""
+
+
+def test_lines_of_a_stream_are_there_as_soon_as_they_are_whole():
+    stream = Arriving(
+        b"\xef\xbb\xbfei", b"ns\r\nzw", "ei\n\ndrü".encode()[:-1], b"\xbc"
+    )
+    groups = arriving_lines(stream, "here")
+    assert next(groups) == ["eins"] and len(stream.pieces) == 2
+    assert next(groups) == ["zwei", ""] and len(stream.pieces) == 1
+    assert list(groups) == [["drü"]]
+
+
+@few
+@given(data=st.binary(), size=st.integers(1, 9))
+def test_a_stream_reads_like_a_file(data, size):
+    pieces = [data[i : i + size] for i in range(0, len(data), size)]
+    try:
+        expected = decode_lines(data, "here")
+    except InputError as error:
+        with pytest.raises(InputError, match=re.escape(str(error))):
+            list(arriving_lines(Arriving(*pieces), "here"))
+    else:
+        assert [*chain(*arriving_lines(Arriving(*pieces), "here"))] == expected
+
+
+def test_a_bad_line_of_a_stream_is_named_before_its_neighbors_are_used():
+    with pytest.raises(InputError, match=r"here, line 2, byte 3 \(0xff\)"):
+        next(arriving_lines(Arriving(b"ok\nno\xff"), "here"))
 
 
 def test_lines_that_are_blank_on_both_sides_are_dropped(tmp_path):
