@@ -33,7 +33,6 @@ LONGER = {  # name: why it may be longer
     "cli.translate": "the options of a command are its signature",
     # Checks whose table of wrong results is still inside them.
     **dict.fromkeys(
-        "chapter_02.check_pieces "
         "chapter_09.check_patience "
         "chapter_09.check_accumulate chapter_10.check_adam chapter_10.check_loop "
         "chapter_11.check_dropout chapter_11.check_unigram chapter_13.check_pairs "

@@ -124,6 +124,12 @@ WRONG = {
             "is your softmax over the keys, the last axis?",
         ),
         Wrong(
+            "a sigmoid for the softmax",
+            [(".softmax(-1)", ".sigmoid()")],
+            5,
+            "that is a sigmoid: the weights of a query add up to 1",
+        ),
+        Wrong(
             "mask upside down",
             [("~mask", "mask")],
             0,
@@ -445,6 +451,15 @@ WRONG = {
             [("(x - mean)", "x")],
             2,
             "the mean is not subtracted",
+        ),
+        Wrong(
+            "RMS norm",
+            [
+                ("x.var(-1, correction=0, keepdim=True)", "(x * x).mean(-1, True)"),
+                ("(x - mean)", "x"),
+            ],
+            2,
+            "that is RMS norm",
         ),
         Wrong(
             "writes into the caller's x",

@@ -78,9 +78,9 @@ def check_layers(function: Answer) -> None:
 @exercise
 def check_equal(function: Answer) -> None:
     """`my_equal(c, d)`: the length n at which attention costs as much."""
-    cases = [(c, d) for c in (6, 8, 9, 15) for d in (16, 64, 512)]
+    cases = [(c, d) for c in (6, 8, 9, 15, 7.5, 5) for d in (16, 64, 512, 2049)]
     answers = [need_number(function(c, d)) for c, d in cases]
-    formulas: list[tuple[Callable[[int, int], float], str]] = [
+    formulas: list[tuple[Callable[[float, int], float], str]] = [
         (lambda c, d: d, "n = d compares Table 1's terms: put in the constants"),
         (lambda c, d: c * d / 2, "the four projections are missing"),
         (lambda c, d: c * d, "projections and the 2 of 2 n² d are missing"),
@@ -91,9 +91,11 @@ def check_equal(function: Answer) -> None:
         (lambda c, d: (4 - c) * d / 2, "a sign is wrong: the GRU crosses at n = d"),
     ]
     mistakes = [([f(c, d) for c, d in cases], message) for f, message in formulas]
-    example = f"c = 6, d = 16 should give 16, not {answers[0]:g}"
     right = [(c - 4) * d / 2 for c, d in cases]
-    compare(answers, right, mistakes, example, 1e-9)
+    whole = "n may lie between two whole lengths: don't round"
+    mistakes += [([f(n) for n in right], whole) for f in (math.ceil, math.floor, round)]
+    names = [f"c = {c}, d = {d}" for c, d in cases]
+    compare(answers, right, mistakes, tolerance=1e-9, cases=names)
     cheap = "c = 2: attention costs more at every length, so 0, and no negative length"
     need(need_number(function(2, 64)) >= 0, cheap)
     for c in (2, 4):
@@ -105,6 +107,11 @@ def check_hub(function: Answer) -> None:
     """`my_mask(n)`: a sparse mask that connects all words in two layers."""
     for n in (40, 7, 101):
         _hub(function, n)
+    for n in (1, 2, 3, 5):  # here full attention has few looks, too
+        mask = need_tensor(function(n), (n, n), torch.bool)
+        need(mask[near(n, 3)].all(), f"n = {n}: the windows of three are not in it")
+        two = mask.float() @ mask.float()
+        need(two.all(), f"n = {n}: not all are connected within two layers")
 
 
 def _hub(function: Answer, n: int) -> None:

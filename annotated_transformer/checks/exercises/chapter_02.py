@@ -1,6 +1,8 @@
 """Checks of chapter 02, Scaled dot-product attention: one for each exercise."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,6 +10,8 @@ from torch import Tensor
 from annotated_transformer.attention import attention, fused_attention
 from annotated_transformer.checks.common import (
     Answer,
+    Fresh,
+    Mistakes,
     compare,
     exercise,
     need_gradient,
@@ -63,6 +67,7 @@ def check_softmax_backward(function: Answer) -> None:
         need_tensor(function(p, upstream), (2, 3, 5)),
         right,
         (
+            (-right, "the sign is reversed: upstream minus the mean, not the opposite"),
             (pulled, "only half: a weight that grows takes from all others (-p_i p_j)"),
             (pulled * (1 - p), "the diagonal alone: a score moves the others, too"),
             (
@@ -82,56 +87,77 @@ def check_softmax_backward(function: Answer) -> None:
     compare(function(wide, upstream), right, hint="for 40 scores in a row")
 
 
+SPLITS = ((5, 2, 4, 1), (12,), (1,) * 12)
+Stream = Iterator[tuple[Tensor, Tensor]]
+
+
+def stream(key: Tensor, value: Tensor, sizes: Sequence[int]) -> Stream:
+    """Keys and values piece by piece, each written over the one before."""
+    room = torch.empty(12, key.size(1)), torch.empty(12, value.size(1))
+    for piece in zip(key.split(sizes), value.split(sizes), strict=True):
+        k, v = (r[: len(p)].copy_(p) for r, p in zip(room, piece, strict=True))
+        yield k, v
+
+
 @exercise
 def check_pieces(function: Answer) -> None:
     """`my_streaming_attention(query, pieces)`: keys that arrive piece by piece."""
-    query, key, value = normal(3, 16), normal(12, 16, seed=1), normal(12, 7, seed=2)
-    Pieces = Iterator[tuple[Tensor, ...]]
-
-    def pieces(key: Tensor = key, sizes: tuple[int, ...] = (5, 2, 4, 1)) -> Pieces:
-        return iter(list(zip(key.split(sizes), value.split(sizes), strict=True)))
-
-    def overwritten() -> Pieces:
-        room = torch.empty(5, 16), torch.empty(5, 7)
-        for piece in pieces():
-            yield tuple(r[: len(p)].copy_(p) for r, p in zip(room, piece, strict=True))
-
-    parts = torch.stack([fused_attention(query, k, v) for k, v in pieces()])
-    own_total = "each piece has its own total: divide once, at the end"
-    compare(
-        need_tensor(function(query, pieces()), (3, 7)),
-        fused_attention(query, key, value),
-        (
-            (parts.mean(0), own_total),
-            (parts.sum(0), own_total),
-            (parts[-1], "only the last piece counts: carry the sums on"),
-            (
-                attention(4 * query, key, value)[0],
-                "there is no scale: did you forget to divide by the root of d_k?",
-            ),
-        ),
-        "are both old sums made smaller when m rises?",
-    )
-    low, negative = 300 * query.abs(), -key.abs()  # all scores are far below 0
-    for case, keys, hint, stream in (
-        (
-            query,
-            key,
-            "you keep whole pieces: add each to the sums before you take the next",
-            overwritten(),
-        ),
-        (
-            100 * query,
-            key,
-            "large scores: does each query subtract its own largest?",
-            pieces(),
-        ),
-        (
-            low,
-            negative,
-            "all scores far below 0: where does your largest start?",
-            pieces(negative),
-        ),
-        (query, key, "all keys in one piece", pieces(sizes=(12,))),
+    for queries, d_k, sizes in (
+        (3, 16, SPLITS[0]),
+        (1, 5, SPLITS[1]),
+        (4, 9, SPLITS[2]),
     ):
-        compare(function(case, stream), fused_attention(case, keys, value), hint=hint)
+        query, key = normal(queries, d_k), normal(12, d_k, seed=1)
+        value, case = normal(12, 7, seed=2), f"d_k = {d_k}, pieces of {sizes}"
+        pieces = list(zip(key.split(sizes), value.split(sizes), strict=True))
+        answer = function(query, Fresh(partial(iter, pieces)))
+        right = fused_attention(query, key, value)
+        mistakes = _pieces_mistakes(query, key, value, pieces)
+        compare(need_tensor(answer, (queries, 7)), right, mistakes, case)
+    query, key, value = normal(3, 16), normal(12, 16, seed=1), normal(12, 7, seed=2)
+    whole = "you keep whole pieces: add each to the sums before you take the next"
+    loud = "large scores: does each query subtract its own largest?"
+    low = "all scores far below 0: where does your largest start?"
+    for q, k, hint in (
+        (query, key, whole),
+        (100 * query, key, loud),
+        (300 * query.abs(), -key.abs(), low),
+    ):
+        streamed = Fresh(partial(stream, k, value, SPLITS[0]))
+        compare(function(q, streamed), fused_attention(q, k, value), hint=hint)
+
+    def in_pieces(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        parts = zip(key.split(SPLITS[0]), value.split(SPLITS[0]), strict=True)
+        return function.let(query, iter(list(parts)))
+
+    need_gradient(Answer(in_pieces), fused_attention, query, key, value)
+
+
+def _pieces_mistakes(
+    query: Tensor, key: Tensor, value: Tensor, pieces: Sequence[tuple[Tensor, ...]]
+) -> Mistakes:
+    parts = torch.stack([fused_attention(query, k, v) for k, v in pieces])
+    own_total = "each piece has its own total: divide once, at the end"
+    raised = "are both old sums made smaller when m rises?"
+    root = math.sqrt(query.size(-1))
+    no_scale = "there is no scale: did you forget to divide by the root of d_k?"
+    yield attention(root * query, key, value)[0], no_scale
+    yield attention(query / root, key, value)[0], "divided by d_k instead of its root?"
+    if len(pieces) > 1:
+        yield parts.mean(0), own_total
+        yield parts.sum(0), own_total
+        yield parts[-1], "only the last piece counts: carry the sums on"
+        yield parts[0], "only the first piece counts: is the return inside the loop?"
+    yield _never_shrunk(query, pieces), raised
+
+
+def _never_shrunk(query: Tensor, pieces: Sequence[tuple[Tensor, ...]]) -> Tensor:
+    """What comes out if old sums stay as they are when a larger score comes."""
+    top = torch.full((len(query), 1), -math.inf)
+    total, mixed = torch.zeros_like(top), torch.zeros(len(query), pieces[0][1].size(1))
+    for key, value in pieces:
+        scores = query @ key.mT / math.sqrt(query.size(-1))
+        top = torch.maximum(top, scores.amax(-1, keepdim=True))
+        weights = (scores - top).exp()
+        total, mixed = total + weights.sum(-1, keepdim=True), mixed + weights @ value
+    return mixed / total

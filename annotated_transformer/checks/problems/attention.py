@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from annotated_transformer.attention import fused_attention
@@ -11,6 +12,7 @@ from annotated_transformer.checks.common import (
     Answer,
     Function,
     Mistake,
+    Mistakes,
     compare,
     errors_mean,
     need,
@@ -64,34 +66,49 @@ def attended(function: Answer, *arguments: Tensor) -> Tensor:
     return need_tensor(answer, (*query.shape[:-1], value.size(-1)))
 
 
+def wrong_averages(query: Tensor, key: Tensor, value: Tensor) -> Mistakes:
+    """Outputs that are known to be wrong where all may look, each with its cause."""
+    scores, root = query @ key.mT, math.sqrt(key.size(2))
+    scaled = scores / root
+    n_keys, d_v = math.sqrt(key.size(1)), math.sqrt(value.size(2))
+
+    def divided(divisor: float, axis: int = -1) -> Tensor:
+        return (scores / divisor).softmax(axis) @ value
+
+    over_keys = "is your softmax over the keys, the last axis?"
+    sigmoid = "that is a sigmoid: the weights of a query add up to 1, so softmax"
+    total = "exp alone is half of a softmax: divide by the sum over the keys"
+    where = "where is the softmax? Weights add up to 1"
+    yield divided(1), "no scale: did you forget to divide by the root of d_k?"
+    yield divided(root**2), "did you divide by d_k instead of its root?"
+    yield divided(1 / root), "you multiplied by the root of d_k: divide by it"
+    yield divided(n_keys), "divided by the root of the number of keys, not of d_k"
+    yield divided(d_v), "you divided by the root of d_v, not of d_k"
+    yield divided(root, 0), over_keys
+    yield divided(root, 1), over_keys
+    yield scaled.flatten(1).softmax(-1).view_as(scores) @ value, over_keys
+    yield scaled @ value, where
+    yield scores @ value, where
+    yield scaled / scaled.sum(-1, keepdim=True) @ value, where
+    yield scaled.sigmoid() @ value, sigmoid
+    yield scores.sigmoid() @ value, sigmoid
+    yield scaled.exp() @ value, total
+    yield scaled.log_softmax(-1) @ value, "log_softmax gives logarithms: take softmax"
+    yield divided(-root), "the sign: the largest score has the largest weight"
+    yield scores.softmax(-1) / root @ value, "scale the scores, before the softmax"
+    yield scaled.softmax(-1).softmax(-1) @ value, "is the softmax taken twice?"
+    normed = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).mT
+    yield normed.softmax(-1) @ value, "those are cosines: a dot product over its root"
+
+
 def _average(function: Answer, seed: int) -> None:
     query, key, value, some = attention_case(seed)
     everything = torch.ones_like(some)
     answer = attended(function, query, key, value, everything)
     need(answer.isfinite().all() and answer.any(), UPSIDE_DOWN)
 
-    def version(divisor: float, axis: int = -1) -> Tensor:
-        return (query @ key.mT / divisor).softmax(axis) @ value
-
-    root = math.sqrt(key.size(2))
-    n_keys, d_v = math.sqrt(key.size(1)), math.sqrt(value.size(2))
-    over_keys = "is your softmax over the keys, the last axis?"
-    no_softmax = query @ key.mT / root @ value
-    compare(
-        answer,
-        fused_attention(query, key, value),
-        (
-            (version(1), "no scale: did you forget to divide by the root of d_k?"),
-            (version(root**2), "did you divide by d_k instead of its root?"),
-            (version(1 / root), "you multiplied by the root of d_k: divide by it"),
-            (version(n_keys), "divided by the root of the number of keys, not of d_k"),
-            (version(d_v), "you divided by the root of d_v, not of d_k"),
-            (version(root, 0), over_keys),
-            (version(root, 1), over_keys),
-            (no_softmax, "where is the softmax? Weights add up to 1"),
-        ),
-        "the output of Eq. 1, where all may look",
-    )
+    right, hint = fused_attention(query, key, value), "Eq. 1, where all may look"
+    compare(answer, right, wrong_averages(query, key, value), hint)
     wide = [torch.randn(2, n, 64, generator=seeded(seed)) for n in (3, 40, 40)]
     seen = torch.ones(3, 40).bool()
     right = fused_attention(*wide)

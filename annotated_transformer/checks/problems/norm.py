@@ -10,6 +10,7 @@ from annotated_transformer.checks.common import (
     Answer,
     Function,
     Mistake,
+    Mistakes,
     compare,
     errors_mean,
     need_gradient,
@@ -56,31 +57,46 @@ def reference(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], gain, bias)
 
 
+def wrong_norms(x: Tensor) -> Mistakes:
+    """What is known to be wrong where gain is 1 and bias 0, each with its cause."""
+
+    def version(axis: int | tuple = -1, correction: int = 0) -> Tensor:
+        variance = x.var(axis, correction=correction, keepdim=True)
+        return (x - x.mean(axis, keepdim=True)) / torch.sqrt(variance + 1e-5)
+
+    centered = x - x.mean(-1, keepdim=True)
+    variance, square = x.var(-1, correction=0, keepdim=True), x.square()
+    rms = "that is RMS norm: subtract the mean before you square"
+    length = "divided by the length: the variance is the MEAN of the squares"
+    spread = (x - x.amin(-1, keepdim=True)) / (x.amax(-1) - x.amin(-1))[..., None]
+    yield version(correction=1), "you divide by d - 1: that is Bessel's correction"
+    yield version(0), "that is over the batch: take the last axis"
+    yield version(1), "that is over the length: take the last axis"
+    yield version((1, 2)), "that is over length and width: take the last axis only"
+    yield version((0, 1)), "that is over batch and length: take the last axis"
+    yield version((0, 1, 2)), "one mean for all numbers: take the last axis"
+    yield centered / (variance + 1e-5), "you divide by the variance: take its root"
+    yield centered * variance.sqrt(), "you multiply by the deviation: divide by it"
+    yield x / square.mean(-1, keepdim=True).sqrt(), rms
+    yield centered / square.mean(-1, keepdim=True).sqrt(), rms
+    yield x / variance.sqrt(), "the mean is not subtracted"
+    yield x - x.mean(-1, keepdim=True) / variance.sqrt(), "brackets: (x - mean) / root"
+    yield centered, "the division by the standard deviation is missing"
+    yield centered / centered.norm(dim=-1, keepdim=True), length
+    yield x / x.norm(dim=-1, keepdim=True), length
+    absolute = centered.abs().mean(-1, keepdim=True)
+    yield centered / absolute, "that is the mean distance: root of the mean square"
+    yield spread, "that is from 0 to 1: subtract the mean, divide by the deviation"
+    yield -version(), "the sign: x - mean, not mean - x"
+
+
 def _statistics(function: Answer, seed: int) -> None:
     x, _, _ = norm_case(seed)
     ones, zeros = torch.ones(5), torch.zeros(5)
 
-    def version(
-        axis: int | tuple = -1, correction: int = 0, root: bool = True
-    ) -> Tensor:
-        mean = x.mean(axis, keepdim=True)
-        variance = x.var(axis, correction=correction, keepdim=True) + 1e-5
-        return (x - mean) / (variance.sqrt() if root else variance)
-
-    centered = x - x.mean(-1, keepdim=True)
-    std = x.std(-1, correction=0, keepdim=True)
-    mistakes = (
-        (version(correction=1), "you divide by d - 1: that is Bessel's correction"),
-        (version(root=False), "you divide by the variance: take its root"),
-        (version(0), "that is over the batch: take the last axis"),
-        (version(1), "that is over the length: take the last axis"),
-        (version((1, 2)), "that is over length and width: take the last axis only"),
-        (version((0, 1, 2)), "one mean for all numbers: take the last axis"),
-        (x / std, "the mean is not subtracted"),
-        (centered, "the division by the standard deviation is missing"),
-    )
     hint = "PyTorch's F.layer_norm"
-    compare(normed(function, x, ones, zeros), version(), mistakes, hint)
+    right = F.layer_norm(x, (5,))
+    compare(normed(function, x, ones, zeros), right, wrong_norms(x), hint)
     wide, *_ = norm_case(seed, 512)
     right = F.layer_norm(wide, (512,))
     answer = normed(function, wide, torch.ones(512), torch.zeros(512))

@@ -79,7 +79,7 @@ def _vocabulary(function: Answer, seed: int) -> None:
         )
         alone = "build it from the training split alone"
         leaked = sorted((others - seen) & set(vocabulary))
-        need(not leaked, f"it knows {leaked}, which only the test split has: {alone}")
+        need(not leaked, f"{leaked} are known, which only the test split has: {alone}")
         missing = sorted(seen - set(vocabulary))
         need(not missing, f"{missing} of the training split are missing")
         strange = sorted(map(str, set(vocabulary) - seen))
