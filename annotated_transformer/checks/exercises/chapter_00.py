@@ -4,13 +4,17 @@ They ask the model that ships with the course, and load it when it is first aske
 """
 
 import re
-from functools import cache
-from typing import Any
+import unicodedata
+from collections.abc import Callable
+from functools import cache, wraps
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from annotated_transformer.checks.common import NOT_DONE, Mistake, need
 from annotated_transformer.decoding import beam_search
+from annotated_transformer.errors import InputError
 from annotated_transformer.recording import record_attention
 from annotated_transformer.special import BOS, EOS
 from annotated_transformer.translator import Translator
@@ -53,62 +57,81 @@ def looked_at(word: str) -> tuple[str, float]:
     return german[int(shares.argmax())].strip("▁"), shares.max().item()
 
 
-def check_guess(word: str, guess: Any) -> str:
+def words_answer(check: Callable[..., str]) -> Callable[..., str]:
+    """Make a check of words, not of a function, whose Mistakes are told, not raised.
+
+    Letters with dots may be typed as one sign or as two; spaces around don't count.
+    """
+
+    @wraps(check)
+    def checked(*answers: object) -> str:
+        if any(answer is None or answer is ... for answer in answers):
+            return NOT_DONE
+        try:
+            quoted = all(isinstance(answer, str) for answer in answers)
+            need(quoted, "words in quotation marks are needed")
+            signs = (unicodedata.normalize("NFC", str(x)).strip() for x in answers)
+            return check(*signs)
+        except Mistake as mistake:
+            return str(mistake)
+
+    return checked
+
+
+@words_answer
+def check_guess(word: str, guess: str) -> str:
     """Where the model looks while it writes "take" or "wearing".
 
     A guess that holds is "right: ..."; another word of the sentence is "surprise: ...".
     """
-    if guess is None:
-        return "not done yet"
-    if not isinstance(guess, str):
-        return "one German word in quotation marks is needed"
+    if word not in CASES:
+        raise InputError(f"there is no case {word!r}: choose from {', '.join(CASES)}")
     words = re.findall(r"\w+|[.,]", CASES[word])  # here, every word is one piece
     if guess not in words:
         for better in words:
-            if guess.strip(" ,.▁").lower() == better.lower():
-                return f"write it as it stands there: {better!r}"
-        if any(guess in re.findall(r"\w+", other) for other in CASES.values()):
-            return "that is in the other sentence"
-        return f"{guess!r} is not in the sentence: choose from: {' '.join(words)}"
+            spelled = guess.strip(" ,.▁").lower() == better.lower()
+            need(not spelled, f"write it as it stands there: {better!r}")
+        others = (set(re.findall(r"\w+", other)) for other in CASES.values())
+        need(guess not in set.union(*others), "that is in the other sentence")
+        choice = f"choose from: {' '.join(words)}"
+        raise Mistake(f"{guess[:40]!r} is not in the sentence: {choice}")
     found, share = looked_at(word)
     verdict = "right" if found == guess else "surprise"
     return f"{verdict}: it looks at {found!r}, with a share of {share:.1f}"
 
 
-MISTAKES = {
-    "die katze jagt den hund": "*den* Hund is the one who is chased: here the cat acts",
-    "den hund jagt die katze": "*den* Hund is the one who is chased: here the cat acts",
-    "die hund": "it is *der* Hund, or *den* Hund if he is chased",
-    "dem hund": "almost: the one who is chased is *den* Hund, who acts is *der* Hund",
-    "der katze": "the article goes with its noun: the cat is always *die* here",
-    "den katze": "the article goes with its noun: the cat is always *die* here",
-}
+def need_articles(words: list[str]) -> None:
+    """Raise a Mistake unless each noun follows an article with which the dog acts."""
+    for article, noun in pairwise(words):
+        if noun == "katze":
+            hers = "the article goes with its noun: the cat is always *die* here"
+            need(article == "die", hers)
+        elif noun == "hund":
+            acts = "*den* Hund is the one who is chased: here the cat acts"
+            need(article != "den", acts)
+            dative = "the one who is chased is *den* Hund, who acts is *der* Hund"
+            need(article != "dem", f"almost: {dative}")
+            need(article == "der", "it is *der* Hund, or *den* Hund if he is chased")
 
 
-def check_swap(sentence: Any) -> str:
+@words_answer
+def check_swap(sentence: str) -> str:
     """A sentence in which the dog chases, but the model makes it the cat."""
-    if sentence is None:
-        return "not done yet"
-    if not isinstance(sentence, str):
-        return "one sentence in quotation marks is needed"
-    words = sentence.strip().rstrip(".!").split()
-    small = " ".join(words).lower()
-    if {"eine", "einen", "ein"} & set(small.split()):
-        return "*the* cat, *the* dog: die, der or den, not ein"
-    if len(words) != 5 or not {"hund", "jagt", "katze"} <= set(small.split()):
-        return "five words are needed: Hund, Katze, jagt, and two articles"
-    for part, said in MISTAKES.items():
-        if part in small:
-            return said
-    if small.split()[2] != "jagt":
-        return "in a German statement the verb stands second: jagt in the middle"
-    if words[0] != words[0].capitalize() or not {"Hund", "Katze"} <= set(words):
-        return "capitals: the first word and every noun have one"
-    if not sentence.strip().endswith("."):
-        return "end with a period, as captions do"
+    words = sentence.rstrip(" .!?").split()
+    small = [word.lower() for word in words]
+    definite = "*the* cat, *the* dog: die, der or den, not ein"
+    need({"eine", "einen", "ein"}.isdisjoint(small), definite)
+    five = len(words) == 5 and {"hund", "jagt", "katze"} <= set(small)
+    need(five, "five words are needed: Hund, Katze, jagt, and two articles")
+    need_articles(["", *small])
+    second = "in a German statement the verb stands second: jagt in the middle"
+    need(small[2] == "jagt", second)
+    large = [x.capitalize() if i in (0, 1, 4) else x for i, x in enumerate(small)]
+    need(words == large, "capitals: the first word and every noun have one")
+    need(re.search(r"\w\.$", sentence), "end with a period, as captions do")
     ours = translate(sentence)
-    if not re.search("cat .*chas.* dog", ours):
-        return f"the dog chases, and the model has understood it: {ours}"
+    understood = f"the dog chases, and the model has understood it: {ours}"
+    need(re.search("cat .*chas.* dog", ours), understood)
     return f"correct: the dog chases, and the model writes {ours!r}"
 
 
@@ -136,34 +159,30 @@ CLUES = {  # if these stand there, it is the other meaning after all
 }
 
 
-def check_senses(german: Any, meant: Any) -> str:
+@words_answer
+def check_senses(german: str, meant: str) -> str:
     """A sentence whose one word the model takes in the wrong meaning: "it says ..."."""
-    if german is None or meant is None:
-        return "not done yet"
-    if not (isinstance(german, str) and isinstance(meant, str)):
-        return "a sentence and a word are needed, both in quotation marks"
-    if not (german.endswith(".") and german[:1].isupper()):
-        return "begin with a capital, and end with a period: anything else is too easy"
-    found = [word for word in SENSES if re.search(rf"\b{word}\b", german)]
-    if len(found) != 1:
-        here = " and ".join(found) or "none"
-        return (
-            f"exactly one word of the table is needed, as it stands there: here {here}"
-        )
-    meanings = SENSES[found[0]]
-    if meant not in meanings:
-        return f"{found[0]} means {' or '.join(meanings)}, not {meant}"
+    easy = "begin with a capital, and end with a period: anything else is too easy"
+    need(german.endswith(".") and german[:1].isupper(), easy)
+    all_words = re.findall(r"\w+", german)
+    found = [word for word in all_words if word in SENSES]
+    here = " and ".join(found) or "none"
+    one = f"exactly one word of the table is needed, as it stands there: here {here}"
+    need(len(found) == 1, one)
+    short = "a caption has four words or more: the others should tell the meaning"
+    need(len(all_words) > 3, short)
+    meanings, meant = SENSES[found[0]], meant.lower()
+    need(meant in meanings, f"{found[0]} means {' or '.join(meanings)}, not {meant}")
     clue, reason = CLUES.get(meant, ("(?!)", ""))  # (?!) matches nothing
-    if re.search(clue, german):
-        return f"the model may well be right: {reason}"
+    right = f"the model may well be right: {reason}"
+    need(not re.search(clue, german), right)
     ours = translate(german)
     read = [
         meaning
         for meaning, starts in meanings.items()
         if re.search(rf"\b({'|'.join(starts)})", ours)
     ]
-    if meant in read:
-        return f"it got that right: {ours}"
-    if not read:
-        return f"it writes {ours!r}, neither {' nor '.join(meanings)}: use common words"
+    need(meant not in read, f"it got that right: {ours}")
+    neither = f"it writes {ours!r}, neither {' nor '.join(meanings)}: use common words"
+    need(read, neither)
     return f"it says {read[0]}, not {meant}: {ours}"
