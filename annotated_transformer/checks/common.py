@@ -585,7 +585,7 @@ def seeded(seed: int) -> torch.Generator:
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     """Normal numbers, the same ones each time."""
-    return torch.randn(shape, generator=seeded(seed))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def sizes(seed: int, *first: int) -> list[int]:

@@ -24,7 +24,7 @@ Pair = tuple[str, str]
 END = "_"  # the mark at the end of a word
 
 
-def pair_counts(words: dict[tuple[str, ...], int]) -> Counter[Pair]:
+def pairs_of_words(words: dict[tuple[str, ...], int]) -> Counter[Pair]:
     """How often each pair of neighbors stands in the corpus."""
     counts: Counter[Pair] = Counter()
     for symbols, n in words.items():
@@ -61,7 +61,7 @@ def bpe_merges(
     }
     merges = []
     for _ in range(n_merges):
-        pairs = pair_counts(words)
+        pairs = pairs_of_words(words)
         if not pairs:
             break
         best = (choose or first_of_the_most_frequent)(pairs)
@@ -121,7 +121,7 @@ def _count(function: Function, seed: int) -> None:
         if right == late and right not in (by_type, rare, bare) and right[:6] != bare:
             break
     found = _merges_of(function, counts, 6)
-    first = pair_counts({(*word, END): n for word, n in counts.items()})
+    first = pairs_of_words({(*word, END): n for word, n in counts.items()})
     once = [pair for pair, _ in first.most_common(6)]
     compare(
         found,
