@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -28,7 +27,12 @@ from annotated_transformer.checkpoints import (
 )
 from annotated_transformer.config import TrainingConfig
 from annotated_transformer.errors import InputError, warn
-from annotated_transformer.files import whole_or_nothing
+from annotated_transformer.files import (
+    read_bytes,
+    remove_folder,
+    remove_unfinished,
+    whole_or_nothing,
+)
 from annotated_transformer.processes import Processes
 from annotated_transformer.settings import checked, parsed
 
@@ -99,6 +103,9 @@ class Progress:
         self.identity = identity
         self.state, self.best_weights = State(), ""
         self.history: list[dict[str, Any]] = []
+        if group.main:
+            remove_unfinished(run)
+            remove_unfinished(run / "checkpoints")
         checkpoints = list_checkpoints(run)
         if resume and checkpoints:
             self.restore(checkpoints[-1])
@@ -270,7 +277,7 @@ class Progress:
         if improved:
             save_weights(self.run / WEIGHTS, self.model)
         for old in list_checkpoints(self.run)[: -self.config.keep]:
-            shutil.rmtree(old)
+            remove_folder(old)
         if self.writer:
             for name, number in self.history[-1].items():
                 self.writer.add_scalar(name, number, self.step)
@@ -279,7 +286,7 @@ class Progress:
 def read_history(run: Path) -> list[dict[str, Any]]:
     """The rows of a run's history; no rows if it has not begun."""
     path = run / HISTORY
-    lines = path.read_bytes().splitlines() if path.exists() else []
+    lines = read_bytes(path).splitlines() if path.exists() else []
     rows = [parsed(dict[str, int | Finite], line, path) for line in lines]
     for number, row in enumerate(rows, 1):
         missing = {"step", "tokens", "loss", "validation_loss"} - row.keys()

@@ -8,7 +8,12 @@ from typing import Any
 import torch
 
 from annotated_transformer.batches import collate, cut_by_tokens
-from annotated_transformer.checkpoints import WEIGHTS, load_weights, save_weights
+from annotated_transformer.checkpoints import (
+    WEIGHTS,
+    check_sizes,
+    load_weights,
+    save_weights,
+)
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.decoding import beam_search
 from annotated_transformer.devices import choose_device, fast_path
@@ -48,6 +53,7 @@ class Translator:
                 f"{folder}: the tokenizer has {counts(sizes)} tokens, the model "
                 f"{counts(wanted)}: they belong to different runs"
             )
+        check_sizes(folder / weights, config)
         model = Transformer(config)
         load_weights(folder / weights, model)
         return cls(model.eval().to(place), tokenizer)
