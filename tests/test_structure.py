@@ -35,8 +35,8 @@ LONGER = {  # name: why it may be longer
     **dict.fromkeys(
         "chapter_09.check_patience "
         "chapter_09.check_accumulate "
-        "chapter_11.check_dropout chapter_11.check_unigram chapter_13.check_pairs "
-        "chapter_13.check_bytes chapter_14.check_wilson "
+        "chapter_11.check_dropout chapter_11.check_unigram "
+        "chapter_14.check_wilson "
         "chapter_17.check_gates".split(),
         "its table of wrong results, with a message each, is still inside",
     ),

@@ -106,7 +106,7 @@ WRONG = {
             "the merges run backwards",
             [("for pair in merges:", "for pair in reversed(merges):")],
             6,
-            "yours run backwards",
+            "from the last to the first",
         ),
         Wrong(
             "the end mark lost",

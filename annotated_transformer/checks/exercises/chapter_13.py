@@ -1,224 +1,283 @@
 """Checks of chapter 13, From text to batches: one for each exercise."""
 
 from collections import Counter
-from itertools import chain, pairwise
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
-from annotated_transformer.checks.common import Answer, exercise
-from annotated_transformer.checks.problems.bpe import bpe_merges, join
+from annotated_transformer.checks.common import (
+    Answer,
+    Mistake,
+    compare,
+    errors_mean,
+    exercise,
+    need,
+    need_number,
+)
+from annotated_transformer.checks.problems.bpe import need_cuts
 from annotated_transformer.grammar import grammar_corpus
-from annotated_transformer.special import EOS, PAD, UNK
+from annotated_transformer.special import BOS, EOS, PAD, UNK
 
 __all__ = ["check_bytes", "check_pairs", "check_shorten", "check_unknown"]
 
 
+def _encode(sentence: str) -> list[int]:
+    known = {"a": 4, "b": 5, "c": 6}
+    return [*(known.get(word, UNK) for word in sentence.split()), EOS]
+
+
+def _percent(sentences: list[str]) -> float:
+    words = [i for sentence in sentences for i in _encode(sentence)[:-1]]
+    return 100 * words.count(UNK) / len(words)
+
+
 @exercise
-def check_unknown(function: Answer) -> str:
+def check_unknown(function: Answer) -> None:
     """`my_unknown(encode, sentences)`: the percentage of unknown words."""
-    known = {"a": 4, "b": 5}
     sentences = ["a b a b a b x", "y", "a z"]
-
-    def encode(sentence: Any) -> Any:
-        return [*(known.get(word, UNK) for word in sentence.split()), EOS]
-
-    answer = function(encode, sentences)
-    try:
-        answer = float(answer)
-    except (TypeError, ValueError):
-        return f"return one number, not {type(answer).__name__}"
-    for value, mistake in (
-        (0.3, "that is a share: percent are a hundred times as many"),
-        (300 / 13, "you count the end tokens as words"),
-        (
-            100 / 3 * (1 / 7 + 1 + 1 / 2),
-            "each sentence counts alike: pool the words first",
-        ),
-        (
-            100 / 3 * (1 / 8 + 1 / 2 + 1 / 3),
-            "pool the words first; and leave out the ends",
-        ),
-        (100, "that is the share of sentences with an unknown word"),
-        (70, "that is the share of known words"),
-        (100 / 3, "that is the share among different ids: count every occurrence"),
-        (25, "that is the share among different ids: count every occurrence"),
-        (3, "that is how many there are, not their share"),
+    many = ["a b c " * n + "x y " * (n % 3) + "b" for n in range(1, 40)]
+    for case, hint in (
+        (sentences, "3 of 10 words"),
+        (["a b", "c"], "nothing is unknown"),
+        (["x y", "z"], "all is unknown"),
+        (["x a b", "", "c c"], "a sentence without words"),
+        (many, "39 sentences of up to 122 words"),
     ):
-        if abs(answer - value) < 1e-3:
-            return mistake
-    return (
-        "correct" if abs(answer - 30) < 1e-3 else f"3 of 10 words, but you say {answer}"
-    )
+        without = "a sentence without words fails ({error})"
+        with errors_mean(without, ZeroDivisionError, IndexError):
+            answer = need_number(function(_encode, case))
+        compare(answer, _percent(case), _unknown_mistakes(case), hint)
 
 
-def as_lists(pairs: Any) -> Any:
-    """Pairs of anything, as pairs of lists."""
-    return [tuple([int(i) for i in side] for side in pair) for pair in pairs]
+def _unknown_mistakes(sentences: list[str]) -> Iterator[tuple[float, str]]:
+    """What comes out by one mistake each, and its name."""
+    ended = [_encode(sentence) for sentence in sentences]
+    rows = [ids[:-1] for ids in ended]
+    words = [i for row in rows for i in row]
+    n, total, right = len(words), words.count(UNK), _percent(sentences)
+    kinds = "that is the share among different ids: count every occurrence"
+    yield right / 100, "that is a share: percent are a hundred times as many"
+    yield 100 * total / (n + len(rows)), "you count the end tokens as words"
+    alike = "each sentence counts alike: pool the words first"
+    ends = "pool the words first; and leave out the ends"
+    for parts, message in ((rows, alike), (ended, ends)):
+        shares = [row.count(UNK) / max(1, len(row)) for row in parts]
+        yield 100 * sum(shares) / len(rows), message
+    hurt = 100 * sum(UNK in row for row in rows) / len(rows)
+    yield hurt, "that is the share of sentences with an unknown word"
+    yield 100 - right, "that is the share of known words"
+    yield 100 * total / max(1, n - total), "unknown ones divided by the known: by all"
+    for ids in ({*words}, {*words, EOS}):
+        yield 100 * (UNK in ids) / len(ids), kinds
+    yield total, "that is how many there are, not their share"
+
+
+Sides = list[tuple[list[int], list[int]]]
+CUTS: list[tuple[Callable[[list[int], int], list[int]], str]] = [
+    (lambda ids, n: ids, "nothing is cut"),
+    (lambda ids, n: ids[:n], "the end token is gone: did you slice and nothing else?"),
+    (
+        lambda ids, n: ids if len(ids) <= n else ids[: n - 1],
+        "the end token is gone: did you slice and nothing else?",
+    ),
+    (
+        lambda ids, n: ids if len(ids) <= n else [*ids[:n], EOS],
+        "5 ids are more than 4: the end token needs a place, too",
+    ),
+    (
+        lambda ids, n: [*ids[: n - 1], EOS],
+        "two end tokens: what was short enough had one already",
+    ),
+    (
+        lambda ids, n: ids if len(ids) <= n else [*ids[: max(0, n - 2)], EOS],
+        "one id fewer than allowed: longest - 1 ids and the end",
+    ),
+    (
+        lambda ids, n: ids if len(ids) < n else [*ids[: max(0, n - 2)], EOS],
+        "what fits must stay as it is: `longest` ids fit",
+    ),
+    (
+        lambda ids, n: ids[-n:],
+        "you kept the last ids: a sentence should keep its beginning",
+    ),
+    (
+        lambda ids, n: (
+            (ids if len(ids) <= n else [*ids[: n - 1], EOS]) + [PAD] * (n - len(ids))
+        ),
+        "there is padding: that is the work of collate, batch by batch",
+    ),
+    (
+        lambda ids, n: ids if len(ids) <= n else [*ids[: n - 1], PAD],
+        "the end token is EOS, not padding",
+    ),
+    (
+        lambda ids, n: ids if len(ids) <= n else [*ids[: n - 1], BOS],
+        "the end token is EOS, not BOS",
+    ),
+]
+
+
+def _cut(ids: list[int], longest: int) -> list[int]:
+    return ids if len(ids) <= longest else [*ids[: longest - 1], EOS]
 
 
 @exercise
-def check_shorten(function: Answer) -> str:
+def check_shorten(function: Answer) -> None:
     """`my_shorten(pairs, longest)`: truncation that keeps the end token."""
     pairs = [([5, 6, 7, 8, EOS], [9, EOS]), ([5, 6, 7, EOS], [9, 8, 7, 6, 5, EOS])]
-    before = [(list(src), list(tgt)) for src, tgt in pairs]
-    answer = function(pairs, 4)
-    try:
-        answer = as_lists(answer)
-    except TypeError:
-        return "return a list of pairs, each of two lists of ids"
-    if pairs != before:
-        return "your function changed the lists that it was given: make new ones"
-    if any(len(pair) != 2 for pair in answer):
-        return "return a list of pairs, each of two lists of ids"
-    if len(answer) < 2:
-        return "a pair is missing: cut what is too long, don't drop it"
-    sides = [side for pair in answer for side in pair]
-    if sides[0] == [5, 6, 7, 8] or sides[3] == [9, 8, 7, 6]:
-        return "the end token is gone: did you slice and nothing else?"
-    if any(side.count(EOS) > 1 for side in sides):
-        return "two end tokens: what was short enough had one already"
-    if sides[3] == pairs[1][1]:
-        return "is the target cut as well as the source?"
-    if any(len(side) > 4 for side in sides):
-        return "5 ids are more than 4: the end token needs a place, too"
-    if sides[0] == [6, 7, 8, EOS]:
-        return "you kept the last ids: a sentence should keep its beginning"
-    if PAD in chain(*sides):
-        return "there is padding: that is the work of collate, batch by batch"
-    if sides[0] == [5, 6, EOS]:
-        return "one id fewer than allowed: longest - 1 ids and the end"
-    if sides[2] != [5, 6, 7, EOS] or sides[1] != [9, EOS]:
-        return "what fits must stay as it is"
-    right = [([5, 6, 7, EOS], [9, EOS]), ([5, 6, 7, EOS], [9, 8, 7, EOS])]
-    if answer != right:
-        return f"should be {right}, not {answer}"
-    shortest = as_lists(function(pairs, 1))[0]
-    return "correct" if shortest == ([EOS], [EOS]) else "try longest = 1"
+    long = [([*range(4, 4 + n), EOS], [*range(9, 1500, n), EOS]) for n in (1, 7, 1200)]
+    for case, longest in (
+        (pairs, 4),
+        *((pairs, n) for n in (1, 2, 3, 5, 99)),
+        (long, 1100),
+        ([([EOS], [EOS])], 1),
+        ([], 4),
+    ):
+        found = _sides(function(case, longest))
+        right = [(_cut(src, longest), _cut(tgt, longest)) for src, tgt in case]
+        if found != right:
+            _name_cut(found, right, case, longest)
+
+
+def _sides(answer: Any) -> Sides:
+    """The answer as a list of pairs of lists."""
+    wanted = "return a list of pairs, each of two lists of ids"
+    with errors_mean(wanted, TypeError, ValueError):
+        pairs = [tuple([int(i) for i in side] for side in pair) for pair in answer]
+    need(all(len(pair) == 2 for pair in pairs), wanted)
+    return [(src, tgt) for src, tgt in pairs]
+
+
+def _name_cut(found: Sides, right: Sides, pairs: Sides, longest: int) -> None:
+    """Raise a Mistake: these pairs were cut in another way."""
+    missing = "a pair is missing: cut what is too long, don't drop it"
+    need(len(found) >= len(pairs), missing)
+    for cut, message in CUTS:
+        need(found != [(cut(a, longest), cut(b, longest)) for a, b in pairs], message)
+    sources, targets = ([pair[i] for pair in pairs] for i in (0, 1))
+    both = "is the {} cut as well as the {}?"
+    need([b for _, b in found] != targets, both.format("target", "source"))
+    need([a for a, _ in found] != sources, both.format("source", "target"))
+    swapped = "source and target have changed places"
+    need(found != [(b, a) for a, b in right], swapped)
+    compare(found, right, hint=f"longest = {longest}")
 
 
 @exercise
-def check_pairs(function: Answer) -> str:
+def check_pairs(function: Answer) -> None:
     """`my_encode(word, merges)`: a word cut by merges, in the order learned."""
-    merges = [
-        ("a", "b"),
-        ("c", "d"),
-        ("b", "c"),
-        ("ab", "cd"),
-        ("e", "e"),
-        ("ab", "ab"),
-        ("a", "bc"),
-    ]
-    cases = {
-        "abcd": ["abcd"],
-        "abc": ["ab", "c"],
-        "bcd": ["b", "cd"],
-        "abxab": ["ab", "x", "ab"],
-        "eee": ["ee", "e"],
-        "xyz": ["x", "y", "z"],
-        "": [],
-    }
-    for word, right in cases.items():
-        try:
-            answer = function(word, list(merges))
-        except IndexError:
-            return "IndexError: each merge shortens the list that you walk along"
-        if isinstance(answer, str):
-            return "return a list of symbols, not one string"
-        answer = list(answer)
-        if "".join(answer) != word:
-            return f"{word!r} came back as {''.join(answer)!r}: letters got lost"
-        if answer == right:
-            continue
-        if answer == list(word):
-            return f"{word!r} was not merged at all: is the result of a merge kept?"
-        if word == "abc" and answer == ["abc"]:
-            return "('ab', 'c') is not in the list: compare pairs, not what they spell"
-        if word == "bcd" and answer == ["bc", "d"]:
-            return "'bc' before 'cd': the order of learning counts, not the place"
-        if word == "abcd" and answer == ["ab", "cd"]:
-            return "merged symbols can be merged again: ('ab', 'cd') comes later"
-        if word == "abcd" and answer == ["a", "bc", "d"]:
-            return "you went through the merges from the last to the first"
-        if word == "abxab" and answer in (["ab", "x", "a", "b"], ["a", "b", "x", "ab"]):
-            return (
-                "only one of two places was merged: a pair is merged wherever it occurs"
-            )
-        if word == "eee" and answer == ["e", "ee"]:
-            return "walk from the left: of three equal letters the first two merge"
-        return f"{word!r} should be {right}, not {answer}"
-    corpus = {"▁sand": 5, "▁strand": 3, "▁hand": 4, "▁stand": 2, "▁landen": 1}
-    pairs = bpe_merges(corpus, 9, mark=False)
-    for word in ("▁sandstrand", "▁handstand", "▁land"):
-        symbols = tuple(word)
-        for pair in pairs:
-            symbols = join(symbols, pair)
-        if list(function(word, list(pairs))) != list(symbols):
-            return f"wrong for {word!r} and nine merges that were learned"
-    return "correct"
+    need_cuts(function, 0)
 
 
-def learn_bytes(texts: Any, n: Any) -> Any:
-    """Merges of bytes, learned from some texts, and the texts in these ids."""
+Merges = dict[tuple[int, int], int]
+
+
+def learn_bytes(texts: list[str], n: int) -> Merges:
+    """Merges of bytes, learned from some texts."""
     rows, merges = [list(text.encode()) for text in texts], {}
     for new in range(256, 256 + n):
         counts = Counter(pair for row in rows for pair in pairwise(row))
         best = min(counts, key=lambda pair: (-counts[pair], pair))
         merges[best] = new
-        for row in rows:
-            i = 0
-            while i < len(row) - 1:
-                if (row[i], row[i + 1]) == best:
-                    row[i : i + 2] = [new]
-                i += 1
-    return merges, rows
+        rows = [_merge(row, best, new) for row in rows]
+    return merges
+
+
+@cache
+def _german() -> tuple[list[str], Merges]:
+    """Some texts, and merges that were learned from them."""
+    texts = [german for german, _ in grammar_corpus(40)["train"][:20]]
+    return texts, learn_bytes(texts, 60)
+
+
+def _merge(ids: list[int], pair: tuple[int, int], new: int) -> list[int]:
+    """Each such pair as one id, from left to right."""
+    ids, i = list(ids), 0
+    while i < len(ids) - 1:
+        if (ids[i], ids[i + 1]) == pair:
+            ids[i : i + 2] = [new]
+        i += 1
+    return ids
+
+
+def _bytes_in_order(text: str, merges: Merges) -> list[int]:
+    ids = list(text.encode())
+    for pair, new in merges.items():
+        ids = _merge(ids, pair, new)
+    return ids
+
+
+def _bytes_by_place(text: str, merges: Merges) -> list[int]:
+    """A wrong version: the first pair of the text that is known, and so on."""
+    ids = list(text.encode())
+    while places := [i for i, pair in enumerate(pairwise(ids)) if pair in merges]:
+        i = places[0]
+        ids[i : i + 2] = [merges[ids[i], ids[i + 1]]]
+    return ids
 
 
 @exercise
-def check_bytes(function: Answer) -> str:
+def check_bytes(function: Answer) -> None:
     """`my_bytes(merges)`: encode and decode by merges of bytes."""
-    texts = [german for german, _ in grammar_corpus(40)["train"][:20]]
-    merges, rows = learn_bytes(texts, 60)
-    made = function(dict(merges))
-    if not isinstance(made, tuple | list) or len(made) != 2:
-        return "return two functions: encode, decode"
-    encode, decode = made
-    try:
+    texts, learned = _german()
+    wild = ["🐶 läuft", "Ångström", "你好", "\x00\t\n", "a" * 99, ""]
+    wild.append(" ".join(texts[:6]))
+    doubled = {(97, 97): 256, (256, 256): 257, (257, 98): 300}
+    for merges in (learned, doubled, {}):
+        made = function(merges)
+        two = isinstance(made, tuple | list) and len(made) == 2
+        need(two, "return two functions: encode, decode")
+        encode, decode = map(Answer, made)
+        _need_bytes(encode, merges, [*texts, *wild])
+        _need_texts(decode, merges, [*texts, *wild])
+
+
+ERRORS = ValueError, IndexError, KeyError, TypeError, AttributeError
+
+
+def _need_bytes(encode: Answer, merges: Merges, texts: list[str]) -> None:
+    """Raise a Mistake unless each text gets the ids of its merged bytes."""
+    with errors_mean("encode('ä') raised {error}", *ERRORS):
         spelled = list(encode("ä"))
-    except Exception as error:
-        return f"encode('ä') raised {type(error).__name__}: {error}"
-    if not all(isinstance(i, int) for i in spelled):
-        return f"ids are whole numbers of Python, not {type(spelled[0]).__name__}"
-    if spelled == [228]:
-        return "228 is the character's number: ids are its bytes, text.encode()"
-    if list(encode("")) != []:
-        return "the empty text has no ids, not even an end token"
-    try:
-        first = list(encode(texts[0]))
-    except IndexError:
-        return "IndexError: each merge shortens the list that you walk along"
-    if first == list(texts[0].encode()):
-        return "nothing was merged"
-    if any(pair in merges for pair in pairwise(first)):
-        return "a pair is left that could be merged: do you go on until there is none?"
-    if [list(encode(text)) for text in texts] != rows:
-        return "merged in another order than learned: the smallest new id goes first"
-    try:
+    whole = all(isinstance(i, Integral) for i in spelled)
+    need(whole, "encode returns a list of ids, whole numbers of Python")
+    number = "228 is the character's number: ids are its bytes, text.encode()"
+    need(spelled != [228], number)
+    with errors_mean("encode('') fails ({error}): the empty text has no ids", *ERRORS):
+        need([*encode("")] == [], "the empty text has no ids, not even an end token")
+    walk = "encode: {error}: each merge shortens the list that you walk along"
+    with errors_mean(walk, IndexError):
+        found = [list(encode(text)) for text in texts]
+    right = [_bytes_in_order(text, merges) for text in texts]
+    if found == right:
+        return
+    need(found != [list(text.encode()) for text in texts], "nothing was merged")
+    pairs = {pair for ids in found for pair in pairwise(ids)}
+    go_on = "a pair is left that could be merged: do you go on until there is none?"
+    need(not pairs & merges.keys(), go_on)
+    by_place = [_bytes_by_place(text, merges) for text in texts]
+    order = "merged in another order than learned: the smallest new id goes first"
+    need(found != by_place, order)
+    i = next(i for i, ids in enumerate(found) if ids != right[i])
+    ids, wanted, text = len(found[i]), len(right[i]), texts[i][:20]
+    raise Mistake(f"{text!r} gets {ids} ids, {wanted} are right: {order}")
+
+
+def _need_texts(decode: Answer, merges: Merges, texts: list[str]) -> None:
+    """Raise a Mistake unless decoding gives the texts back, and some text for all."""
+    alone = "each byte was decoded alone: join all bytes, then decode once"
+    with errors_mean(alone, UnicodeDecodeError):
         umlaut = decode(list("ä".encode()))
-    except UnicodeDecodeError:
-        return "each byte was decoded alone: join all bytes, then decode once"
-    if umlaut == "Ã¤":
-        return "chr() of each byte: two bytes of one character must be decoded together"
-    if umlaut != "ä":
-        return f"the two bytes of 'ä' came back as {umlaut!r}: join first, then decode"
-    try:
-        text = decode(rows[0])
-    except Exception as error:
-        return f"decode raised {type(error).__name__}: can a merged id hold merged ids?"
-    if text != texts[0]:
-        return f"{texts[0][:20]!r} came back as {str(text)[:20]!r}"
-    try:
-        if decode([195]) != "\ufffd":
-            return "half a character should become U+FFFD: errors='replace'"
-    except UnicodeDecodeError:
-        return "half a character must not raise: errors='replace'"
-    wild = ["🐶 läuft", "Ångström", "你好", "\x00\t\n", "a" * 99]
-    return "correct" if [decode(encode(x)) for x in wild] == wild else "a text is lost"
+    by_chr = "chr() of each byte: two bytes of one character must be decoded together"
+    need(umlaut != "Ã¤", by_chr)
+    first = f"the two bytes of 'ä' came back as {umlaut!r}: join first, then decode"
+    need(umlaut == "ä", first)
+    for text in texts:
+        with errors_mean("decode: {error}: can a merged id hold merged ids?", *ERRORS):
+            found = decode(_bytes_in_order(text, merges))
+        need(found == text, f"{text[:20]!r} came back as {str(found)[:20]!r}")
+    half = "half a character should become U+FFFD: errors='replace'"
+    with errors_mean(half, UnicodeDecodeError):
+        need(decode([195]) == decode([195, 65])[:1] == "\ufffd", half)

@@ -1,4 +1,4 @@
-"""Byte-pair encoding, problem 3.1: merges learned and used."""
+"""Byte-pair encoding: problem 3.1, and what the checks of chapter 13 share with it."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +11,7 @@ from annotated_transformer.checks.common import (
     Mistake,
     ask,
     compare,
+    errors_mean,
     need,
     seeded,
     verdict,
@@ -19,8 +20,6 @@ from annotated_transformer.checks.common import (
 __all__ = ["check_merges", "check_segment"]
 
 Pair = tuple[str, str]
-
-
 END = "_"  # the mark at the end of a word
 
 
@@ -143,8 +142,7 @@ def _count(function: Function, seed: int) -> None:
             (bpe_merges(counts, 7), "one merge too many: n_merges are wanted"),
             ([(b, a) for a, b in right], "the pairs are the wrong way round"),
         ),
-        f"merges 1 to 6 should be {right}, not {found}: is each new symbol used like "
-        "any other?",
+        "counted anew after each merge: is each new symbol used like any other?",
     )
 
 
@@ -169,18 +167,16 @@ def _ties(function: Function, seed: int) -> None:
                 "a tie went to the LAST pair in the alphabet: the first one wins",
             ),
         ),
-        f"with ties, the merges should be {right}, not {found}",
+        "among pairs as frequent, the first in the alphabet wins",
     )
 
 
 def _end(function: Function, seed: int) -> None:
     word = "ab" if seed == 0 else "pqrstuvw"[: 3 + seed % 4]
-    try:
+    stop = "nothing is left to merge, and it fails ({error}): stop there"
+    with errors_mean(stop, ValueError, IndexError):
         found = _merges_of(function, {word: 3}, 50)
-    except (ValueError, IndexError) as error:
-        raise Mistake(
-            f"nothing is left to merge, and it fails ({error}): stop there"
-        ) from None
+        nothing = _merges_of(function, {}, 2), _merges_of(function, {word: 3}, 0)
     rare = {word: 1}  # a pair that occurs once is a pair
     if len(found) == len(word) and len(_merges_of(function, rare, 50)) < len(word):
         raise Mistake("it stops at pairs that occur once: stop when NO pair is left")
@@ -189,24 +185,31 @@ def _end(function: Function, seed: int) -> None:
         f"{word!r} alone has {len(word)} merges, not {len(found)}: its letters and '_' "
         "become one symbol, and nothing is left",
     )
+    need(nothing == ([], []), "no words, or n_merges = 0: no merges")
 
 
-def check_segment(function: Function, part: str = "", *, seed: int = 0) -> str:
-    """`segment(word, merges)`: a word cut by the merges, in the order learned."""
-    return verdict(function, part, seed, order=_order)
+# Cut a word by merges
 
 
-def cut_in_order(word: str, merges: Iterable[Pair]) -> list[str]:
+def cut_in_order(symbols: Sequence[str], merges: Iterable[Pair]) -> list[str]:
     """Each merge in its turn, from left to right."""
-    symbols = (*word, END)
     for pair in merges:
         symbols = join(symbols, pair)
     return list(symbols)
 
 
-def cut_longest_first(word: str, merges: Iterable[Pair]) -> list[str]:
+def cut_from_the_right(symbols: Sequence[str], merges: Iterable[Pair]) -> list[str]:
+    """A wrong version: of three equal letters the last two are joined."""
+    back = cut_in_order(
+        [symbol[::-1] for symbol in symbols[::-1]],
+        [(b[::-1], a[::-1]) for a, b in merges],
+    )
+    return [symbol[::-1] for symbol in back[::-1]]
+
+
+def cut_longest_first(symbols: Sequence[str], merges: Iterable[Pair]) -> list[str]:
     """A wrong version: the longest known symbol that fits, and so on."""
-    pieces, rest, known = [], word + END, {a + b for a, b in merges}
+    pieces, rest, known = [], "".join(symbols), {a + b for a, b in merges}
     while rest:
         n = max(i for i in range(1, len(rest) + 1) if i == 1 or rest[:i] in known)
         pieces.append(rest[:n])
@@ -214,42 +217,125 @@ def cut_longest_first(word: str, merges: Iterable[Pair]) -> list[str]:
     return pieces
 
 
-def _order(function: Function, seed: int) -> None:
-    fixed = [("b", "c"), ("a", "b"), ("a", "a"), ("bc", "_")]
-    learned = bpe_merges(random_words(seed, "abc"), 8)
-    cases = [(word, fixed) for word in ("abc", "aaaa", "aaa", "abab")]
+def cut_by_spelling(symbols: Sequence[str], merges: Iterable[Pair]) -> list[str]:
+    """A wrong version: neighbors that spell the merged symbol are joined, too."""
+    symbols = list(symbols)
+    for a, b in merges:
+        i = 0
+        while i < len(symbols) - 1:
+            if symbols[i] + symbols[i + 1] == a + b:
+                symbols[i : i + 2] = [a + b]
+            i += 1
+    return symbols
+
+
+def cut_once(symbols: Sequence[str], merges: Iterable[Pair]) -> list[str]:
+    """A wrong version: each merge joins the first such pair alone."""
+    symbols = list(symbols)
+    for pair in merges:
+        if pair in (pairs := list(pairwise(symbols))):
+            i = pairs.index(pair)
+            symbols[i : i + 2] = ["".join(pair)]
+    return symbols
+
+
+def cut_by_place(symbols: Sequence[str], merges: Iterable[Pair]) -> list[str]:
+    """A wrong version: the first pair of the word that is known, and so on."""
+    symbols, known = list(symbols), set(merges)
+    while places := [i for i, p in enumerate(pairwise(symbols)) if p in known]:
+        symbols[places[0] : places[0] + 2] = ["".join(symbols[places[0] :][:2])]
+    return symbols
+
+
+def cut_until_one_is_missing(
+    symbols: Sequence[str], merges: Iterable[Pair]
+) -> list[str]:
+    """A wrong version: it stops at the first merge that has no place."""
+    for pair in merges:
+        if pair not in pairwise(symbols):
+            break
+        symbols = join(symbols, pair)
+    return list(symbols)
+
+
+CUTS: list[tuple[Callable[[Sequence[str], list[Pair]], list[str]], str]] = [
+    (lambda s, merges: list(s), "nothing is joined: is the result of a merge kept?"),
+    (
+        lambda s, merges: cut_in_order(s, merges[::-1]),
+        "you went through the merges from the last to the first",
+    ),
+    (
+        cut_longest_first,
+        "that is the longest match: merges apply in the order learned",
+    ),
+    (
+        cut_by_spelling,
+        "compare pairs, not what they spell: ('ab', 'c') is not ('a', 'bc')",
+    ),
+    (cut_by_place, "the order of learning counts, not the place in the word"),
+    (
+        cut_once,
+        "only one of two places was merged: a pair is merged wherever it occurs",
+    ),
+    (
+        cut_from_the_right,
+        "walk from the left: of three equal letters the first two merge",
+    ),
+    (
+        lambda s, merges: cut_in_order(s, [p for p in merges if len("".join(p)) == 2]),
+        "merged symbols can be merged again: ('ab', 'cd') comes later",
+    ),
+    (
+        cut_until_one_is_missing,
+        "a merge that finds no pair is passed over: go on with the next",
+    ),
+]
+MERGES = [
+    *(("a", "b"), ("c", "d"), ("b", "c"), ("ab", "cd")),
+    *(("e", "e"), ("ab", "ab"), ("a", "bc")),
+]
+
+
+def need_cuts(function: Function, seed: int, mark: str = "") -> None:
+    """Raise a Mistake unless words are cut by merges, in the order learned.
+
+    `mark` is what ends a word.
+    """
+    fixed = [*MERGES, ("cd", mark)] if mark else MERGES
+    learned = bpe_merges(random_words(seed, "abc"), 8, mark=bool(mark))
+    words = "abcd abc bcd abxab ababab eee eeee xyz a".split()
+    cases = [(word, fixed) for word in [*words, "", "ab" * 600]]
     cases += [(word, learned) for word in random_words(seed + 1, "abc", 6)]
+    cases.append(("abcd", []))
+    walk = "{error}: each merge shortens the list that you walk along"
     found = []
     for word, merges in cases:
-        symbols = ask(function, word, merges)
+        with errors_mean(walk, IndexError):
+            symbols = ask(function, word, merges)
+        kind = f"return a list of symbols, not a {type(symbols).__name__}"
+        need(isinstance(symbols, list | tuple), kind)
+        text, ends = "".join(symbols), f" and its end mark {mark!r}" if mark else ""
         need(
-            isinstance(symbols, list | tuple),
-            f"return a list of symbols, not a {type(symbols).__name__}",
-        )
-        need(
-            "".join(symbols) == word + END,
-            f"{word!r} comes back as {''.join(symbols)!r}: the pieces of a word and "
-            "its end mark '_' must join to the same text",
+            text == word + mark,
+            f"{word[:20]!r} comes back as {text[:20]!r}: the pieces of a word{ends} "
+            "must join to the same text",
         )
         found.append(list(symbols))
-    right = [cut_in_order(word, merges) for word, merges in cases]
-    if found == right:
-        return
-    i = next(i for i in range(len(cases)) if found[i] != right[i])
-    compare(
-        found,
-        right,
-        (
-            (
-                [cut_in_order(word, merges[::-1]) for word, merges in cases],
-                "the merges apply in the order learned: yours run backwards",
-            ),
-            (
-                [cut_longest_first(word, merges) for word, merges in cases],
-                "that is the longest match: merges apply in the order learned",
-            ),
-            ([[*word, END] for word, _ in cases], "nothing is joined"),
-        ),
-        f"{cases[i][0]!r} with {cases[i][1]} should be {right[i]}, not {found[i]}: "
-        "every such pair is joined, from left to right, merge after merge",
-    )
+    for i, (word, merges) in enumerate(cases):
+        right = cut_in_order((*word, *mark), merges)
+        if found[i] != right:
+            for cut, message in CUTS:
+                wrong = [cut((*word, *mark), merges) for word, merges in cases]
+                need(found != wrong, message)
+            every = "every such pair is joined, from left to right, merge after merge"
+            wanted, ours = str(right)[:60], str(found[i])[:60]
+            raise Mistake(f"{word[:20]!r} should be {wanted}, not {ours}: {every}")
+
+
+def check_segment(function: Function, part: str = "", *, seed: int = 0) -> str:
+    """`segment(word, merges)`: a word cut by the merges, in the order learned."""
+    return verdict(function, part, seed, order=_order)
+
+
+def _order(function: Function, seed: int) -> None:
+    need_cuts(function, seed, END)
