@@ -22,7 +22,6 @@ from tools.wrong_answers import ROOT
 
 MOVED = sorted(ROOT.glob("annotated_transformer/checks/exercises/chapter_*.py"))
 LATER = (
-    *("check_batches", "check_split", "check_wilson"),
     *("check_gates", "check_rollout", "check_share"),
 )
 
@@ -219,89 +218,6 @@ def test_every_name_that_is_exported_exists():
 @pytest.mark.parametrize("name", LATER)
 def test_a_stub_is_not_done_yet(name):
     assert getattr(checks, name)(lambda *_: None) == "not done yet"
-
-
-def interval(hits, n, *, z=1.96, pull=True, shrink=True):
-    """Wilson's interval by another road: from odds of pseudo-counts."""
-    extra = z * z if pull else 0
-    middle = (hits + extra / 2) / (n + extra)
-    spread = z * (hits * (n - hits) / n + z * z / 4) ** 0.5
-    half = spread / (n + z * z) if shrink else spread / n
-    return torch.tensor([middle - half, middle + half])
-
-
-@pytest.mark.parametrize(
-    ("answer", "found"),
-    [
-        (interval, "^correct$"),
-        (lambda h, n: interval(h, n, pull=False), "the middle is p itself"),
-        (lambda h, n: interval(h, n, shrink=False), "the half width is not"),
-        (lambda h, n: interval(h, n, z=1.645), "yours is 1.645"),
-        (lambda h, n: 100 * interval(h, n), "percents"),
-        (lambda h, n: interval(h, n).flip(0), "the lower end comes first"),
-        (lambda h, n: h / n, "give two numbers"),
-        (lambda h, n: interval(90, 100), "wrong at the ends"),
-    ],
-)
-def test_wilson_of_chapter_14(answer, found):
-    assert re.search(found, checks.check_wilson(answer))
-
-
-def in_batches(sentences, model, *, size=4, by=lambda text: len(text.split())):
-    full = sorted(filter(str.strip, sentences), key=by, reverse=True)
-    answers = {}
-    for start in range(0, len(full), size):
-        batch = full[start : start + size]
-        answers |= dict(zip(batch, model(batch), strict=True))
-    return tuple(answers.get(text, text) for text in sentences)
-
-
-@pytest.mark.parametrize(
-    ("answer", "found"),
-    [
-        (in_batches, "^correct$"),
-        (lambda s, m: in_batches(s, m, by=str), "short and long sentences share"),
-        (lambda s, m: in_batches(s, m, size=8), "more than 4"),
-        (lambda s, m: in_batches(s, m, size=1), "8 calls for 8 sentences"),
-        (lambda s, m: [m([text])[0] for text in s], "a blank sentence went"),
-        (lambda s, m: [t for t in in_batches(s, m) if t.strip()], "where are the bla"),
-        (lambda s, m: sorted(in_batches(s, m)), "put each answer back in its place"),
-        (lambda s, m: [t.strip() and t for t in in_batches(s, m)], "^correct$"),
-        (lambda s, m: [t if t.strip() else None for t in in_batches(s, m)], "blank"),
-    ],
-)
-def test_batches_of_chapter_14(answer, found):
-    assert re.search(found, checks.check_batches(answer))
-
-
-def hold_out(sentences, held_out, *, known=str.split, error=InputError):
-    parts = [], []
-    met = set()
-    for name, combinations in sentences:
-        held = not held_out.isdisjoint(combinations)
-        parts[held].append(name)
-        met.update(*map(known, () if held else combinations))
-    for word in {word for both in held_out for word in known(both)}:
-        if word not in met:
-            raise error(f"nobody has met {word}")
-    return parts
-
-
-@pytest.mark.parametrize(
-    ("answer", "found"),
-    [
-        (hold_out, "^correct$"),
-        (lambda s, h: hold_out(s, h, error=ValueError), "raise InputError"),
-        (lambda s, h: hold_out(s, h, known=lambda c: c.split()[1:]), "the adjective"),
-        (lambda s, h: hold_out(s, h)[::-1], "training has a held-out combination"),
-        (lambda s, h: [hold_out(s, h)[0], []], "a sentence is lost"),
-        (lambda s, h: hold_out(s, h)[0], "return two lists"),
-        (lambda s, h: hold_out(s, h, known=lambda _: ()), "raise"),
-        (lambda s, h: hold_out([x for x in s if x[1]], h), "a sentence is lost"),
-    ],
-)
-def test_split_of_chapter_14(answer, found):
-    assert re.search(found, checks.check_split(answer))
 
 
 def share(weights, real, step, *, wrap=False):

@@ -36,7 +36,6 @@ LONGER = {  # name: why it may be longer
         "chapter_09.check_patience "
         "chapter_09.check_accumulate "
         "chapter_11.check_dropout chapter_11.check_unigram "
-        "chapter_14.check_wilson "
         "chapter_17.check_gates".split(),
         "its table of wrong results, with a message each, is still inside",
     ),
