@@ -292,6 +292,7 @@ def translate(
             top_p=top_p,
             generator=torch.Generator(translator.device).manual_seed(seed),
         )
+    translator.make_room(beam_size)
     lines: list[Line] = []
     warned = model is not None
     for texts in given_texts(sentences, file):

@@ -356,6 +356,7 @@ def evaluate(
     if beam_size > 1:
         beam = partial(beam_search, beam_size=beam_size, alpha=alpha)
         searches[f"beam {beam_size}"] = beam
+        translator.make_room(beam_size)
     references = [target for _, target in pairs]
     results = {}
     for name, search in searches.items():

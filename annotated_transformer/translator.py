@@ -33,6 +33,11 @@ class Translator:
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer):
         self.model, self.tokenizer = model, tokenizer
+        self.batch_tokens = BATCH_TOKENS
+
+    def make_room(self, beam_size: int) -> None:
+        """Decode fewer tokens at once where a wide beam would fill the memory."""
+        self.batch_tokens = BATCH_TOKENS * 5 // max(5, beam_size)
 
     @classmethod
     def load(
@@ -103,7 +108,7 @@ class Translator:
         results = [""] * len(sentences)
         order = [i for i, ids in enumerate(encoded) if ids != [EOS]]
         order.sort(key=lambda i: -len(encoded[i]))
-        for group in cut_by_tokens(order, list(map(len, encoded)), BATCH_TOKENS):
+        for group in cut_by_tokens(order, list(map(len, encoded)), self.batch_tokens):
             src = collate([(encoded[i], []) for i in group]).src.to(self.device)
             with fast_path(self.model):
                 outputs = search(self.model, src)
