@@ -42,8 +42,8 @@ WORDS = ("post", "pre", "cpu", "auto", "cuda:7", "grammar", ".", "/", "\u00df", 
 TRANSLATE = "--beam-size --alpha --temperature --top-k --top-p --seed --device".split()
 TRAIN = (
     "--size --vocab-size --d-model --d-ff --n-heads --n-layers --dropout --norm "
-    "--steps --batch-tokens --accumulate --learning-rate --warmup --smoothing --validate-every "
-    "--patience --keep --seed --device --validation --test --corpus --start-from"
+    "--steps --batch-tokens --accumulate --learning-rate --warmup --smoothing "
+    "--validate-every --patience --keep --seed --device --validation --test --corpus --start-from"
 ).split()
 BYTES = (b"", b"{}", b"[]", b"null", b"{", b"\xff\xfe", b"\0" * 64, b"[" * 10_000)
 VALUES = (
@@ -53,7 +53,7 @@ VALUES = (
 TEXTS = (
     *("Hund ", "ein Mann schl\u00e4ft. ", "\u200d\u2028", "e\u0301", "\U0001f415 "),
     *("\u4e2d\u6587", "\u0643\u0644\u0628", "<unk>", "</s>", "\u2581", "\t", "\r"),
-    *("?" * 50, "A" * 300, "\ufeff", "\x1b[31m", "--help", "-", "1" * 40, "\ud800"),
+    *("?" * 50, "A" * 60, "\ufeff", "\x1b[31m", "--help", "-", "1" * 40, "\ud800"),
 )
 
 
