@@ -13,6 +13,7 @@ from annotated_transformer.errors import InputError
 INVISIBLE = re.compile(
     "[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
 )
+LONGEST_WORD = 500  # characters
 
 
 def normalize(text: str) -> str:
@@ -80,6 +81,11 @@ SHORT = re.compile(
 )
 
 
+def has_endless_word(text: str) -> bool:
+    """Whether a word is so long that spaCy's tokenizer could take minutes over it."""
+    return any(len(word) > LONGEST_WORD for word in text.split())
+
+
 def sentences(text: str, language: str = "de") -> list[str]:
     """The sentences of a text, by spaCy's sentencizer with a language's rules.
 
@@ -87,8 +93,8 @@ def sentences(text: str, language: str = "de") -> list[str]:
     before a lowercase word, or inside a sentence's quotation, nothing is cut.
     """
     text = normalize(text)
-    if not SENTENCE_END.search(text):  # spaCy takes seconds to load
-        return [text]
+    if not SENTENCE_END.search(text) or has_endless_word(text):
+        return [text]  # at once: spaCy takes seconds to load
     rules = sentencizer("zh" if unspaced_language([text]) else language)
     parts, begin = [], 0
     for end in (sentence.end_char for sentence in rules(text).sents):

@@ -17,7 +17,7 @@ from annotated_transformer.corpora import Pair
 from annotated_transformer.errors import InputError
 from annotated_transformer.files import read_json, whole_or_nothing, write_json
 from annotated_transformer.special import BOS, EOS, PAD, SPECIALS, UNK
-from annotated_transformer.text import normalize
+from annotated_transformer.text import has_endless_word, normalize
 
 SUBWORD_FILE, WORD_FILE = "tokenizer.model", "tokenizer.json"
 
@@ -239,7 +239,10 @@ def content_ids(ids: Iterable[int]) -> list[int]:
 
 def split_words(text: str, language: str) -> list[str]:
     """The words of a text, by spaCy's rules for a language, "de" or "en"."""
-    return [word.text for word in spacy_tokenizer(language)(normalize(text))]
+    text = normalize(text)
+    if has_endless_word(text):
+        return text.split()
+    return [word.text for word in spacy_tokenizer(language)(text)]
 
 
 @cache

@@ -14,6 +14,7 @@ from annotated_transformer.text import (
     sentences,
     unspaced_language,
 )
+from annotated_transformer.tokenizers import split_words
 
 any_text = st.text(st.characters(codec="utf-8"))
 few = settings(max_examples=200, deadline=None, derandomize=True)
@@ -171,3 +172,9 @@ def test_a_plain_sentence_does_not_wait_for_spacy():
 )
 def test_languages_without_spaces_are_known_by_their_letters(texts, language):
     assert unspaced_language(texts) == language
+
+
+def test_an_endless_word_takes_no_time():
+    text = "ein Hund. " + "[" * 20_000 + ". Noch ein Satz."
+    assert sentences(text) == [text]
+    assert split_words("a " + "[" * 20_000, "de") == ["a", "[" * 20_000]
