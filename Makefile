@@ -10,6 +10,8 @@ STAMP := .venv/.stamp
 BOOK_STAMP := .venv/.stamp-book
 BENCH_STAMP := .venv/.stamp-bench
 CLASS_STAMP := .venv/.stamp-classroom
+CORE_TESTS = $(wildcard $(patsubst annotated_transformer/%.py,tests/test_%.py, \
+  $(wildcard annotated_transformer/*.py)))
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
@@ -43,6 +45,14 @@ check: $(STAMP) ## Lint, format check and types; changes nothing
 wheel: $(STAMP) ## Build the package for Colab and for students: dist/*.whl
 	rm -rf dist
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+
+lowest: ## Test the package on the lowest versions allowed (TORCH="torch==2.13.0")
+	rm -rf .venv-lowest
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python tools/lowest.py $(TORCH) > .venv-lowest/floors.txt
+	.venv-lowest/bin/python -m pip install -c .venv-lowest/floors.txt -e ".[lab,test]"
+	# Old releases may warn of newer ones; here, that is no error.
+	.venv-lowest/bin/python -m pytest -o filterwarnings=default $(CORE_TESTS) $(ARGS)
 
 book: $(BOOK_STAMP) ## Build the web book (needs npm): book/_build/site
 	$(BIN)/python -m tools.book build
