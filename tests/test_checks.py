@@ -21,9 +21,7 @@ from annotated_transformer.errors import InputError
 from tools.wrong_answers import ROOT
 
 MOVED = sorted(ROOT.glob("annotated_transformer/checks/exercises/chapter_*.py"))
-LATER = (
-    *("check_gates", "check_rollout", "check_share"),
-)
+LATER = (*("check_gates", "check_rollout", "check_share"),)
 
 
 def test_a_check_says_not_done_yet_correct_or_what_is_wrong():

@@ -1,6 +1,7 @@
 """Feed-forward, embeddings, positions, layer norm, residuals: each by its formula."""
 
 import math
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from annotated_transformer.config import CHOICES
+from annotated_transformer.config import TransformerConfig
 from annotated_transformer.errors import InputError
 from annotated_transformer.layers import (
     Embeddings,
@@ -53,7 +54,10 @@ def test_feed_forward_treats_each_position_alone():
     assert_close(layer(X), alone)
 
 
-@pytest.mark.parametrize("activation", CHOICES["activation"])
+ACTIVATIONS = get_args(get_type_hints(TransformerConfig)["activation"])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_each_activation_of_the_config_is_torchs(activation):
     layer = FeedForward(D_MODEL, D_FF, activation=activation).double()
     expected = layer.narrow(getattr(F, activation)(layer.widen(X)))
