@@ -42,12 +42,13 @@ def cross_attention(sentence: str) -> tuple[Tensor, list[str], list[str]]:
     """The last layer's mean map (English, German), and the pieces of both."""
     translator = pretrained()
     model, pieces = translator.model, translator.tokenizer.source_pieces
-    german = translator.encode(sentence)
-    english = beam_search(model, torch.tensor([german]))[0]
-    with torch.no_grad(), record_attention(model) as maps:
-        model(torch.tensor([german]), torch.tensor([[BOS, *english]]))
+    german = translator.encode(sentence)  # each piece as a number
+    english = beam_search(model, torch.tensor([german]))[0]  # what the model writes
+    with torch.no_grad(), record_attention(model) as maps:  # once more, and keep notes
+        model(torch.tensor([german]), torch.tensor([[BOS, *english]]))  # BOS: "begin"
     last = f"decoder.layers.{model.config.n_layers - 1}.cross_attention"
-    return maps[last][0].mean(0), pieces([*english, EOS]), pieces(german)
+    weights = maps[last][0].mean(0)  # (English, German), the mean of the heads
+    return weights, pieces([*english, EOS]), pieces(german)
 
 
 def looked_at(word: str) -> tuple[str, float]:
