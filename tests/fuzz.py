@@ -23,6 +23,7 @@ from unittest import mock
 
 from annotated_transformer import cli, runs
 from annotated_transformer.config import TrainingConfig, TransformerConfig
+from annotated_transformer.grammar import grammar_corpus
 from annotated_transformer.recipes import Recipe
 
 SECONDS, GIB = 30, 8
@@ -223,8 +224,13 @@ def faults(group, cases, seed):
     rng = random.Random(f"{group} {seed}")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
+        lines = ["\t".join(pair) for pair in grammar_corpus(60)["train"]]
+        (home / "pairs.tsv").write_text("\n".join(lines), "utf-8")
         recipe = Recipe(
-            corpus="grammar", model=MODEL, training=TRAINING, vocab_size=150, size=60
+            corpus=str(home / "pairs.tsv"),
+            model=MODEL,
+            training=TRAINING,
+            vocab_size=150,
         )
         with contextlib.redirect_stderr(io.StringIO()):
             runs.prepare(home / "run", recipe, data_dir=None, resume=False)

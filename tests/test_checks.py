@@ -171,6 +171,12 @@ def test_the_case_that_differs_is_named():
         common.compare([1, 5], [1, 4], hint="square", cases=["n = 1", "n = 2"])
 
 
+def test_a_check_that_draws_leaves_the_random_state_alone():
+    state = torch.get_rng_state()
+    checks.check_tie(lambda model: None)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_grade_raises_what_was_found_and_asks_about_copied_numbers():
     common.grade("correct")
     with pytest.raises(common.NotCorrect, match="^off by one$"):

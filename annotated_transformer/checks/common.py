@@ -495,6 +495,7 @@ def judge(check: Check, answer: Function, seed: int, strict: bool = True) -> Non
             redirect_stderr(sys.stdout),
             warnings.catch_warnings(),
             torch.enable_grad(),
+            torch.random.fork_rng(devices=[]),  # the learner's draws go on undisturbed
         ):
             warnings.simplefilter("ignore")
             check(asked, seed)
