@@ -376,4 +376,60 @@ def beam(model, src, beam_size, alpha, limit):
     return voc, out
 """,
     ),
+    (
+        "decoding",
+        "tuples",
+        """def greedy(model, src, limit):
+    with torch.no_grad():
+        cache = model.start(src, limit + 5)
+        out, t = (), BOS
+        for _ in range(limit):
+            t = int(model.step(torch.LongTensor([[t]]), cache)[0, 0].topk(1).indices)
+            if t == EOS: return out
+            out += (t,)
+        return out
+def beam(model, src, beam_size, alpha, limit):
+    cache = model.start(src, limit + 5)
+    hyps = [([], 0.0)]
+    best = (-math.inf, [])
+    n = 0
+    while hyps and n < limit:
+        n += 1
+        ids = torch.tensor([[h[-1] if h else BOS] for h, _ in hyps])
+        out = model.step(ids, cache)
+        lp = out.squeeze(1).log_softmax(1)
+        ext = []
+        for r, (h, s) in enumerate(hyps):
+            for v in lp[r].topk(min(beam_size, lp.size(1))).indices.tolist():
+                ext.append((s + lp[r, v].item(), r, h + [v]))
+        ext.sort(reverse=True)
+        hyps, rows = [], []
+        for s, r, h in ext[:beam_size]:
+            if h[-1] == EOS or n == limit:
+                words = [x for x in h if x != EOS]
+                best = max(best, (s / math.pow((5 + n) / 6, alpha), words))
+            else:
+                hyps.append((h, s)); rows.append(r)
+        if rows: cache.keep(torch.tensor(rows))
+    return best[1]
+""",
+    ),
+    (
+        "bug_prepare",
+        "a list of two",
+        """def prepare(train, test, max_length):
+    c = Counter(w for s in train for w in s.split())
+    v = {w: UNK + 1 + i for i, (w, _) in enumerate(c.most_common())}
+    res = {}
+    for k, texts in {'train': train, 'test': test}.items():
+        ids = [[*(v[w] if w in v else UNK for w in s.split()), EOS] for s in texts]
+        ids = [r if len(r) <= max_length else r[:max_length - 1] + [EOS] for r in ids]
+        n = max(map(len, ids))
+        pad = torch.nn.functional.pad
+        res[k] = torch.stack(
+            [pad(torch.tensor(r), (0, n - len(r)), value=PAD) for r in ids]
+        )
+    return [v, res]
+""",
+    ),
 ]

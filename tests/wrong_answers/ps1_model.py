@@ -199,6 +199,17 @@ WRONG = {
             "return the output only, not the weights",
         ),
         Wrong(
+            "the mask transposed, wherever it is square",
+            "def attention(query, key, value, mask):\n"
+            "    scores = query @ key.mT / math.sqrt(query.size(-1))\n"
+            "    if mask.size(0) == mask.size(1):\n"
+            "        mask = mask.mT\n"
+            "    weights = scores.masked_fill(~mask, -math.inf).softmax(-1)\n"
+            "    return weights.masked_fill(~mask, 0.0) @ value\n",
+            5,
+            "the mask is transposed: its rows are the queries",
+        ),
+        Wrong(
             "writes into the caller's query",
             [
                 (

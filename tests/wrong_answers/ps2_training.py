@@ -341,6 +341,12 @@ WRONG = {
             "that is the sum",
         ),
         Wrong(
+            "the perplexity",
+            [("return total / n_tokens", "return math.exp(total / n_tokens)")],
+            5,
+            "that is the perplexity",
+        ),
+        Wrong(
             "the graphs are kept",
             [("torch.no_grad()", "torch.enable_grad()")],
             6,

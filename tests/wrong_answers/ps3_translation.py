@@ -405,6 +405,12 @@ WRONG = {
             "pad to the longest sentence at hand, not to max_length",
         ),
         Wrong(
+            "UNK among the words",
+            [("vocabulary = {word", "vocabulary = {'<unk>': UNK} | {word")],
+            5,
+            "are no words of the training split",
+        ),
+        Wrong(
             "words begin at id 0",
             [("start=UNK + 1", "start=0")],
             2,

@@ -87,8 +87,10 @@ def wrong_averages(query: Tensor, key: Tensor, value: Tensor) -> Mistakes:
     yield divided(root, 0), over_keys
     yield divided(root, 1), over_keys
     yield scaled.flatten(1).softmax(-1).view_as(scores) @ value, over_keys
+    yield scaled.flatten().softmax(-1).view_as(scores) @ value, over_keys
     yield scaled @ value, where
     yield scores @ value, where
+    yield scaled.relu() @ value, where
     yield scaled / scaled.sum(-1, keepdim=True) @ value, where
     yield scaled.sigmoid() @ value, sigmoid
     yield scores.sigmoid() @ value, sigmoid
@@ -117,8 +119,18 @@ def _average(function: Answer, seed: int) -> None:
 
 
 def _mask(function: Answer, seed: int) -> None:
-    """A row is what the student's own function says of the keys that it may see."""
     query, key, value, some = attention_case(seed)
+    _masked(function, seed, query, key, value, some)
+    n = key.size(1)
+    square = torch.ones(n, n).tril().bool()  # its axes could be swapped
+    query = torch.randn(len(query), n, key.size(2), generator=seeded(seed + 1))
+    _masked(function, seed, query, key, value, square)
+
+
+def _masked(
+    function: Answer, seed: int, query: Tensor, key: Tensor, value: Tensor, some: Tensor
+) -> None:
+    """A row is what the student's own function says of the keys that it may see."""
     plain = attended(function, query, key, value, torch.ones_like(some))
     need(plain.isfinite().all() and plain.any(), UPSIDE_DOWN)
     alike = same(plain, plain[:, :1].expand_as(plain))
@@ -136,12 +148,16 @@ def _mask(function: Answer, seed: int) -> None:
         scores = query @ key.mT / math.sqrt(key.size(-1))
         zeros = scores.masked_fill(~some, 0.0).softmax(-1)
         one = "a masked key still counts: a score of 0 is a weight of exp(0) = 1"
-        mistakes = (
+        mistakes: tuple[tuple[Tensor, str], ...] = (
             ((scores.softmax(-1) * some) @ value, TOO_LATE),
             ((zeros * some) @ value, TOO_LATE),
             (zeros @ value, one),
         )
-        compare(answer, fused_attention(query, key, value, some), mistakes, LEAK)
+        right = fused_attention(query, key, value, some)
+        if len(some) == key.size(1):
+            turned = fused_attention(query, key, value, some.mT)
+            mistakes += ((turned, "the mask is transposed: its rows are the queries"),)
+        compare(answer, right, mistakes, LEAK)
     _no_leak(function, query, key, value, some)
 
 

@@ -87,6 +87,10 @@ def wrong_norms(x: Tensor) -> Mistakes:
     absolute = centered.abs().mean(-1, keepdim=True)
     yield centered / absolute, "that is the mean distance: root of the mean square"
     yield spread, "that is from 0 to 1: subtract the mean, divide by the deviation"
+    for eps in (1e-2, 1e-3, 1e-6, 1e-8):
+        other = centered / torch.sqrt(variance + eps)
+        yield other, f"is your eps {eps}? It is 1e-5, inside the root"
+    yield torch.ones_like(x), "all are 1: are gain and bias swapped?"
     yield -version(), "the sign: x - mean, not mean - x"
 
 

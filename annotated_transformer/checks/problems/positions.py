@@ -1,5 +1,7 @@
 """The table of positions, problem 1.4."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -50,10 +52,17 @@ def wrong_tables(length: int, width: int) -> Mistakes:
     yield turned(column / 2 / width), "the exponent is 2i / d_model, not i"
     yield turned(2 * column / width), "2i twice? the columns are 0, 2, 4 already"
     yield turned(-column / width), "the paces shrink: divide, don't multiply"
-    yield turned(column / width, 1_000), "the base is 10,000"
+    for base in (1_000, 100_000, 100, 10, math.e):
+        yield turned(column / width, base), "the base is 10,000"
     yield authors, "divide by d_model, not d_model - 2 (the authors' code does that)"
     yield turned(0 * column), "all paces are 1: is there a // in the exponent?"
-    yield table(angle.deg2rad()), "angles are radians, not degrees"
+    for other in (angle.deg2rad(), angle.rad2deg()):
+        yield table(other), "angles are radians, not degrees"
+    yield table(angle / length), "positions are whole numbers, not shares of the length"
+    yield table(-angle), "the sign of the sines: angles grow with the position"
+    yield table(angle + math.pi / 2), "sines in even columns, without a shift"
+    yield angle.sin().repeat_interleave(2, 1), "the odd columns are cosines"
+    yield angle.cos().repeat_interleave(2, 1), "the even columns are sines"
     yield own_pace, "sine and cosine of a pair share a pace: 2i for both"
 
 

@@ -56,6 +56,8 @@ def wrong_std(scores: Tensor) -> Mistakes:
     """Numbers that are not the standard deviation of the scores."""
     weights = scores.softmax(-1)
     yield scores.var().item(), "that is the variance: take its root"
+    whole = "you divided by the number of scores: scores.std() divides by one less"
+    yield scores.std(correction=0).item(), whole
     yield scores.mean().item(), "that is the mean of the scores"
     yield weights.std().item(), "that is of the weights: take the scores"
     yield scores.std(-1).mean().item(), "a mean of rows: take all scores at once"
@@ -83,6 +85,12 @@ def wrong_gradient(scores: Tensor) -> Mistakes:
     yield slope.norm(dim=-1).mean().item(), AXIS
     yield right * n, "a sum over queries: take the mean of their lengths"
     yield right / n, "the mean was taken before backward, and again"
+    sizes_of = "the length is the root of the sum of squares"
+    yield every.square().sum(-1).mean().item(), f"{sizes_of}: the root is missing"
+    yield every.abs().sum(-1).mean().item(), f"{sizes_of}, not the sum of sizes"
+    yield every.abs().mean().item(), f"{sizes_of}, not the mean of sizes"
+    yield every.sum(0).norm().item(), "the lengths first, then their mean"
+    yield every.mean(0).norm().item(), "the lengths first, then their mean"
     yield entry, "take the whole gradient, not the largest entry"
 
 

@@ -3,11 +3,14 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+import torch
+
 from annotated_transformer.checks.common import (
     Answer,
     Function,
     compare,
     errors_mean,
+    in_proportion,
     need,
     need_number,
     verdict,
@@ -86,7 +89,9 @@ def _rates(function: Answer, seed: int, shares: Sequence[float]) -> None:
     # Rates are small: compare each as a share of what it should be.
     i = next(i for i in range(len(at)) if not is_close(found[i], right[i]))
     shown = f"should have {right[i]:.5g}, not {found[i]:.5g}"
-    need(False, f"step {at[i]} of {warmup} warmup steps {shown}")
+    relative = torch.tensor([a / b for a, b in zip(found, right, strict=True)])
+    times = in_proportion(relative, torch.ones(len(at)))
+    need(False, f"step {at[i]} of {warmup} warmup steps {shown}{times}")
 
 
 def _rise(function: Answer, seed: int) -> None:

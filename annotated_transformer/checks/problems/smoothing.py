@@ -140,6 +140,13 @@ def wrong_losses(logits: Tensor, labels: Tensor, smoothing: float) -> Mistakes:
     yield on_pad[real].mean(), f"{takes_part}, and nothing is smoothed"
     yield (rows + entropy).sum() / count, kl
     yield rows.sum() / count / goal.size(-1), "a mean over tokens, too: add them up"
+    over = -(goal * scores.log_softmax(0)).sum() / count
+    yield over, "the softmax runs over the labels: over the tokens, the last axis"
+    yield (
+        rows.sum() / count / goal.numel(),
+        "a mean, divided again: add up, divide once",
+    )
+    yield rows.sum() / goal.numel(), "a mean over tokens, too: add them up"
     yield rows.sum() / count / math.log(2), "these are bits: take the natural logarithm"
     yield -(goal * scores.softmax(-1)).sum() / count, "where is the logarithm?"
     yield -(goal * scores).sum() / count, "these are logits: take their log_softmax"

@@ -53,7 +53,8 @@ def wrong_means(curves: Tensor) -> Mistakes:
     yield ends.sum(), "that is a sum over the seeds: take the mean"
     yield ends.min(), "the best seed alone: that is luck. Take the mean"
     yield ends.max(), "the worst seed alone: take the mean"
-    yield ends.median(), "that is the median: take the mean"
+    for middle in (ends.median(), ends.sort().values[len(ends) // 2]):
+        yield middle, "that is the median: take the mean"
     yield ends[-1], "the last seed alone: was the list emptied for each?"
     yield ends[0], "the first seed alone: is the return inside the loop?"
     yield curves[:, -9:].mean(), last

@@ -1,5 +1,6 @@
 """The loss of a validation, problem 2.4."""
 
+import math
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from annotated_transformer.checks.common import (
     Answer,
     Function,
     Mistake,
+    Mistakes,
     compare,
     need,
     need_number,
@@ -83,33 +85,32 @@ def _average_loss(function: Answer, seed: int) -> None:
     model.eval()
     losses = [model(piece).item() for piece in pieces]
     counts = [piece.n_tokens for piece in pieces]
+    hint = f"{len(pieces)} batches of {counts} labels"
+    wrong = wrong_averages(losses, counts)
+    compare(need_number(value), sum(losses) / sum(counts), wrong, hint)
+
+
+def wrong_averages(losses: list[float], counts: list[int]) -> Mistakes:
+    """Numbers that are not the loss per label, each with its cause."""
     means = [loss / count for loss, count in zip(losses, counts, strict=True)]
-    right = sum(losses) / sum(counts)
-    number = need_number(value)
-    compare(
-        number,
-        right,
-        (
-            (
-                sum(means) / len(means),
-                "a mean of means: a short batch counts as much as a long one. Add up "
-                "losses and labels, divide at the end",
-            ),
-            (sum(losses), "that is the sum: divide by the number of labels"),
-            (
-                sum(losses) / len(losses),
-                "divided by the number of batches, not of labels",
-            ),
-            (means[-1], "that is the last batch alone"),
-            (losses[-1], "that is the last batch alone"),
-            (means[0], "that is the first batch alone: is the return inside the loop?"),
-            (
-                losses[0] / sum(counts),
-                "the first batch alone: is the return inside the loop?",
-            ),
-        ),
-        f"it should be {right:.4f}, not {number:.4f}",
-    )
+    total, labels = sum(losses), sum(counts)
+    short = "a mean of means: a short batch counts as much as a long one. Add up losses"
+    inside = "the first batch alone: is the return inside the loop?"
+    times = sum(a * b for a, b in zip(losses, counts, strict=True))
+    already = "times the number of labels: the loss is a sum over them already"
+    yield sum(means) / len(means), f"{short} and labels, divide at the end"
+    yield sum(means), "a sum of means: add up losses and labels, divide at the end"
+    yield total, "that is the sum: divide by the number of labels"
+    yield total / len(losses), "divided by the number of batches, not of labels"
+    yield times / labels, already
+    yield math.exp(min(total / labels, 700)), "that is the perplexity, not the loss"
+    yield total / labels / math.log(2), "these are bits: the loss is in nats"
+    yield means[-1], "that is the last batch alone"
+    yield losses[-1], "that is the last batch alone"
+    yield losses[-1] / labels, "that is the last batch alone"
+    yield means[0], inside
+    yield losses[0] / labels, inside
+    yield (total - losses[-1]) / labels, "the last batch is missing"
 
 
 def _graph(function: Answer, seed: int) -> None:
