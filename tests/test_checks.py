@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from functools import reduce
 
 import nbformat
 import numpy as np
@@ -21,7 +20,6 @@ from annotated_transformer.errors import InputError
 from tools.wrong_answers import ROOT
 
 MOVED = sorted(ROOT.glob("annotated_transformer/checks/exercises/chapter_*.py"))
-LATER = (*("check_gates", "check_rollout", "check_share"),)
 
 
 def test_a_check_says_not_done_yet_correct_or_what_is_wrong():
@@ -217,102 +215,6 @@ def test_every_name_that_is_exported_exists():
     for name in checks.__all__:
         assert callable(getattr(checks, name))
     assert checks.__all__ == sorted(set(checks.__all__))
-
-
-@pytest.mark.parametrize("name", LATER)
-def test_a_stub_is_not_done_yet(name):
-    assert getattr(checks, name)(lambda *_: None) == "not done yet"
-
-
-def share(weights, real, step, *, wrap=False):
-    """Row by row, in Python's own numbers."""
-    n = weights.size(-1)
-    shares = []
-    for head in weights.tolist():
-        rows = [i for i in range(n) if real[i]]
-        seen = [i for i in rows if wrap or 0 <= i + step < n]
-        shares.append(sum(head[i][(i + step) % n] for i in seen) / len(rows))
-    return shares
-
-
-@pytest.mark.parametrize(
-    ("answer", "found"),
-    [
-        (share, "^correct$"),
-        (lambda w, r, s: share(w, r, s, wrap=True), "don't wrap around"),
-        (lambda w, r, s: share(w, r, -s), "other direction"),
-        (lambda w, r, s: share(w.mT, r, s), "rows as columns"),
-        (lambda w, r, s: share(w, r | True, s), "padding rows count"),
-        (lambda w, r, s: sum(share(w, r, s)) / 3, "one number for each head"),
-        (lambda w, r, s: w.diagonal(s, -2, -1).mean(-1), "expected"),
-    ],
-)
-def test_share_of_chapter_17(answer, found):
-    assert re.search(found, checks.check_share(answer))
-
-
-def rollout(maps, *, road=0.5):
-    layers = [(1 - road) * m + road * torch.eye(m.size(-1)) for m in maps.mean(1)]
-    return reduce(torch.matmul, reversed(layers))
-
-
-@pytest.mark.parametrize(
-    ("answer", "found"),
-    [
-        (rollout, "^correct$"),
-        (lambda maps: rollout(maps).tolist(), "^correct$"),
-        (lambda maps: rollout(maps, road=0), "the residual road"),
-        (lambda maps: rollout(maps.flip(0)), "wrong order"),
-        (lambda maps: rollout(maps).T, "transposed"),
-        (lambda maps: 8 * rollout(maps), "rows add up to 8"),
-        (lambda maps: torch.stack([rollout(m[None]) for m in maps]), "one .* matrix"),
-        (lambda maps: maps.softmax(-1).mean((0, 1)), "other numbers"),
-    ],
-)
-def test_rollout_of_chapter_17(answer, found):
-    assert re.search(found, checks.check_rollout(answer))
-
-
-def gates(attention, loss_of, *, leave=False, fill=False, neighbors=True):
-    """One scalar gate for each head, in place of a vector that is spread."""
-    xi = [torch.tensor(1.0, requires_grad=True) for _ in range(attention.n_heads)]
-
-    def gated(_, inputs):
-        heads = inputs[0].unflatten(-1, (attention.n_heads, -1))
-        if neighbors:
-            return (heads * torch.stack(xi)[:, None]).flatten(-2)
-        return inputs[0] * torch.stack(xi).repeat(attention.d_v)
-
-    handle = attention.output.register_forward_pre_hook(gated)
-    if fill:
-        loss_of().backward()
-        slopes = [gate.grad for gate in xi]
-    else:
-        slopes = torch.autograd.grad(loss_of(), xi)
-    if not leave:
-        handle.remove()
-    return torch.stack(list(slopes))
-
-
-@pytest.mark.parametrize(
-    ("answer", "found"),
-    [
-        (gates, "^correct$"),
-        (lambda *a: gates(*a).tolist(), "^correct$"),
-        (lambda *a: gates(*a).abs(), "keep the sign"),
-        (lambda *a: -gates(*a), "not minus the slope"),
-        (lambda *a: gates(*a, neighbors=False), "every sixth number"),
-        (lambda *a: gates(*a, leave=True), "a hook is left behind"),
-        (lambda *a: gates(*a, fill=True), r"\.grad is filled"),
-        (lambda *a: gates(*a) / 32, "a mean over d_v"),
-        (lambda *a: gates(*a).flip(0), "in reverse order"),
-        (lambda *a: gates(*a).sum(), "one number for each of the 6 heads"),
-        (lambda a, f: torch.zeros(6), "do the gates take part"),
-        (lambda *a: 2 * gates(*a), "expected"),
-    ],
-)
-def test_gates_of_chapter_17(answer, found):
-    assert re.search(found, checks.check_gates(answer))
 
 
 def test_the_model_is_loaded_by_the_first_check_that_asks_it():

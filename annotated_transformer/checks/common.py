@@ -164,6 +164,8 @@ def state_of(value: Any) -> dict[str, Any]:
 
 def alike(a: Any, b: Any) -> bool:
     """Whether nothing has changed; things that cannot be compared count as alike."""
+    if a is None or b is None:
+        return a is b
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         if is_float(a) and is_float(b):
             a, b = a.nan_to_num(), b.nan_to_num()
@@ -176,7 +178,7 @@ def alike(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(alike, a, b))
     if isinstance(a, float) and a != a:  # NaN
         return isinstance(b, float) and b != b
-    simple = str | bytes | bool | int | float | set | None
+    simple = str | bytes | bool | int | float | set
     return a == b if isinstance(a, simple) else True
 
 

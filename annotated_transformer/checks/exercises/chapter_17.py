@@ -1,5 +1,7 @@
 """Checks of chapter 17, Looking inside: one for each exercise."""
 
+from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -7,10 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from annotated_transformer.checks.common import (
+    NOT_DONE,
     Answer,
-    close,
+    compare,
+    copy_of,
+    errors_mean,
     exercise,
+    need,
+    normal,
     seeded,
+    state_of,
 )
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.transformer import Transformer
@@ -18,91 +26,124 @@ from annotated_transformer.transformer import Transformer
 __all__ = ["check_gates", "check_rollout", "check_share"]
 
 
+def _numbers(answer: Any) -> Tensor:
+    """The answer as a tensor, whatever it holds its numbers in."""
+    wanted = "return a tensor of numbers, or a list of them"
+    with errors_mean(wanted, TypeError, ValueError, RuntimeError):
+        return torch.as_tensor(answer).detach()
+
+
+def _share(weights: Tensor, real: Tensor, step: int) -> Tensor:
+    places = torch.arange(weights.size(-1))
+    away = places == places[:, None] + step  # (query, key)
+    return ((weights * away).sum(-1) * real).sum(-1) / real.sum()
+
+
+def _share_mistakes(
+    weights: Tensor, real: Tensor, step: int
+) -> list[tuple[Tensor, str]]:
+    n, right = len(real), _share(weights, real, step)
+    everyone, places = torch.ones(n).bool(), torch.arange(n) + step
+    inside = real & (places >= 0) & (places < n)
+    wrapped = weights[:, torch.arange(n), places % n] @ real.float() / real.sum()
+    diagonal = weights.diagonal(step, -2, -1)
+    asked = real[max(step, 0) : n + min(step, 0)].float()  # the columns' places
+    shorter = "rows without such a key count as 0: divide by all real rows"
+    around = "the first and the last token are no neighbors: don't wrap around"
+    direction = "other direction: rows ask, columns are looked at"
+    return [
+        (_share(weights, real, -step), direction),
+        (_share(weights.mT, real, step), "you read rows as columns"),
+        (_share(weights, everyone, step), "padding rows count: leave them out"),
+        (right * real.sum() / n, "divide by the real rows only"),
+        (right * real.sum(), "a sum, not a mean"),
+        (right.mean(), "one number for each head, not one in all"),
+        (right * real.sum() / inside.sum(), shorter),
+        (diagonal.mean(-1), f"padding rows count: leave them out; and {shorter}"),
+        (wrapped, around),
+        (diagonal @ asked / real.sum(), "`real` is about rows, not columns"),
+        (diagonal @ asked / asked.sum(), "`real` is about rows, not columns"),
+        (100 * right, "a share from 0 to 1, not percent"),
+    ]
+
+
 @exercise
-def check_share(function: Answer) -> str:
+def check_share(function: Answer) -> None:
     """`my_share(weights, real, step)`: each head's mean weight at an offset."""
-    weights = torch.randn(3, 7, 7, generator=seeded(0)).softmax(-1)
     real = torch.tensor([1, 1, 1, 0, 1, 1, 0]).bool()
+    late = torch.arange(40) > 4  # padding at the front
+    for heads, rows, steps in (
+        (3, real, (-1, 2, 0, 1, -6)),
+        (6, late, (-5, 30)),
+        (2, real, (9,)),
+        (1, torch.tensor([True]), (0, 1)),
+    ):
+        weights = normal(heads, len(rows), len(rows)).softmax(-1)
+        for step in steps:
+            case = f"step {step} of {len(rows)} rows"
+            with errors_mean(f"{case}: {{error}}"):
+                answer = _numbers(function(weights, rows, step))
+            table = _share_mistakes(weights, rows, step) if heads == 3 else ()
+            compare(answer, _share(weights, rows, step), table, case)
 
-    def right(step: int, real: Tensor, weights: Tensor = weights) -> Tensor:
-        away = torch.arange(7) - torch.arange(7)[:, None] == step
-        return ((weights * away).sum(-1) * real).sum(-1) / real.sum()
 
-    for step in (-1, 2):
-        answer = function(weights.clone(), real.clone(), step)
-        answer = torch.as_tensor(answer)
-        everyone, places = torch.ones(7).bool(), torch.arange(7) + step
-        inside = real & (places >= 0) & (places < 7)
-        shorter = right(step, real) * real.sum() / inside.sum()
-        wrapped = weights[:, torch.arange(7), places % 7] @ real.float() / real.sum()
-        diagonal = weights.diagonal(step, -2, -1)
-        asked = real[max(step, 0) : 7 + min(step, 0)]  # the columns' places
-        for wrong, mistake in (
-            (right(-step, real), "other direction: rows ask, columns are looked at"),
-            (right(step, real, weights.mT), "you read rows as columns"),
-            (right(step, everyone), "padding rows count: leave them out"),
-            (right(step, real) * real.sum() / 7, "divide by the real rows only"),
-            (right(step, real) * real.sum(), "a sum, not a mean"),
-            (right(step, real).mean(), "one number for each head, not one in all"),
-            (shorter, "rows without such a key count as 0: divide by all real rows"),
-            (
-                wrapped,
-                "the first and the last token are no neighbors: don't wrap around",
-            ),
-            (
-                diagonal @ asked.float() / real.sum(),
-                "`real` is about rows, not columns",
-            ),
-        ):
-            if close(answer, wrong):
-                return mistake
-        if not close(answer, right(step, real)):
-            return f"step {step}: expected {right(step, real)}, not {answer}"
-    return "correct"
+def _rollout(maps: Tensor) -> Tensor:
+    layers = (maps.mean(1) + torch.eye(maps.size(-1))) / 2
+    return reduce(torch.matmul, layers.flip(0))
+
+
+def _rollout_mistakes(maps: Tensor) -> list[tuple[Tensor, str]]:
+    mean, one = maps.mean(1), torch.eye(maps.size(-1))
+    half, right = (mean + one) / 2, _rollout(maps)
+    separate = reduce(torch.matmul, ((maps + one) / 2).flip(0)).mean(0)
+    bare = reduce(torch.matmul, mean.flip(0))
+    largest = _rollout(maps.amax(1, keepdim=True))
+    divide = "rows add up to 8: divide map + identity by 2"
+    return [
+        (_rollout(maps.flip(0)), "wrong order: the last layer stands on the left"),
+        (bare, "where is the residual road? add the identity"),
+        (2 ** len(maps) * right, divide),
+        (reduce(torch.mul, half), "cell by cell: layers follow by matrix products"),
+        (half.mean(0), "layers follow one another: multiply, don't average"),
+        (mean.mean(0), "layers follow one another: multiply, don't average"),
+        (half[-1], "only the last layer"),
+        (half[0], "only the first layer"),
+        (_rollout(maps[1:]), "the first layer is missing"),
+        (_rollout(maps[:-1]), "the last layer is missing"),
+        (separate, "mean over heads first: heads of different layers mix freely"),
+        (largest, "the mean over heads, not the largest weight"),
+        (_rollout(maps[:, :1]), "only the first head: take the mean over heads"),
+        ((bare + one) / 2, "the identity belongs to each layer, not to the end"),
+        (right.mT, "transposed: rows are the output's positions"),
+    ]
 
 
 @exercise
-def check_rollout(function: Answer) -> str:
+def check_rollout(function: Answer) -> None:
     """`my_rollout(maps)`: (layer, head, query, key) to one (query, key) matrix."""
-    maps = (2 * torch.randn(3, 2, 5, 5, generator=seeded(0))).softmax(-1)
-    answer = function(maps.clone())
-    answer = torch.as_tensor(answer)
-    mean, one = maps.mean(1), torch.eye(5)
-    half = (mean + one) / 2
-    each = (maps + one) / 2
-    separate = (each[2] @ each[1] @ each[0]).mean(0)
-    if answer.shape != (5, 5):
-        return f"one (query, key) matrix is wanted, not {tuple(answer.shape)}"
-    for wrong, mistake in (
-        (half[0] @ half[1] @ half[2], "wrong order: the last layer stands on the left"),
-        (mean[2] @ mean[1] @ mean[0], "where is the residual road? add the identity"),
-        (
-            8 * half[2] @ half[1] @ half[0],
-            "rows add up to 8: divide map + identity by 2",
-        ),
-        (half[2] * half[1] * half[0], "cell by cell: layers follow by matrix products"),
-        (half.mean(0), "layers follow one another: multiply, don't average"),
-        (half[2], "only the last layer"),
-        (separate, "mean over heads first: heads of different layers mix freely"),
-        (
-            (half[2] @ half[1] @ half[0]).T,
-            "transposed: rows are the output's positions",
-        ),
-    ):
-        if close(answer, wrong):
-            return mistake
-    if not close(answer, half[2] @ half[1] @ half[0]):
-        return "other numbers: mean over heads first, then the identity, then products"
-    return "correct"
+    for layers, heads, n in ((3, 2, 5), (1, 6, 4), (6, 8, 17), (2, 1, 1)):
+        maps = (2 * normal(layers, heads, n, n)).softmax(-1)
+        answer, size = _numbers(function(maps)), (n, n)
+        one = f"one (query, key) matrix is wanted, not {tuple(answer.shape)}"
+        need(answer.shape == size, one)
+        hint = "mean over heads first, then the identity, then products"
+        table = _rollout_mistakes(maps) if layers == 3 else ()
+        case = f"{layers} layers of {heads} heads: {hint}"
+        compare(answer, _rollout(maps), table, case, 1e-5)
 
 
-def small_model() -> Transformer:
-    """Random, with the six heads of 32 numbers that the course's model has, in eval.
+def small_model(n_heads: int, d_k: int) -> Transformer:
+    """Random, in eval; the course's model has six heads of 32 numbers.
 
     Its output embeddings are small, so that some heads help and others harm.
     """
     config = TransformerConfig(
-        vocab_size=50, d_model=192, d_ff=32, n_heads=6, n_layers=1, norm="pre"
+        vocab_size=50,
+        d_model=n_heads * d_k,
+        d_ff=32,
+        n_heads=n_heads,
+        n_layers=1,
+        norm="pre",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -111,51 +152,52 @@ def small_model() -> Transformer:
     return model
 
 
-@exercise
-def check_gates(function: Answer) -> str:
-    """`my_gates(attention, loss_of)`: the loss's slope at each head's gate."""
-    net = small_model()
-    module: Any = net.decoder.layers[0].cross_attention
-    heads = module.n_heads
+def _loss_of(net: Transformer) -> Callable[[], Tensor]:
     src, tgt, labels = torch.randint(4, 50, (3, 6, 8), generator=seeded(1))
+    return lambda: F.cross_entropy(net(src, tgt).mT, labels)
 
-    def loss_of() -> Tensor:
-        return F.cross_entropy(net(src, tgt).mT, labels)
 
-    answer = function.let(module, loss_of)
-    if answer is None:
-        return "not done yet"
-    if module.output._forward_pre_hooks or module.output._forward_hooks:
-        return "a hook is left behind: remove it, even if the pass fails"
-    answer = torch.as_tensor(answer).detach()
-    weight = module.output.weight
-    (slope,) = torch.autograd.grad(loss_of(), weight)
-    each = (slope * weight).sum(0).detach()  # d loss / d gate of each of 192 inputs
-    right = each.view(heads, -1).sum(1)
-    if answer.shape != (heads,):
-        return f"one number for each of the {heads} heads, not {tuple(answer.shape)}"
+@exercise
+def check_gates(function: Answer) -> None:
+    """`my_gates(attention, loss_of)`: the loss's slope at each head's gate."""
+    for n_heads, d_k in ((6, 32), (4, 8)):
+        net = small_model(n_heads, d_k)
+        module: Any = net.decoder.layers[0].cross_attention
+        _need_slopes(function, net, module, _loss_of(net))
 
-    def equal(wrong: Any) -> bool:
-        return torch.allclose(answer, wrong, atol=1e-6, rtol=1e-3)
 
-    for wrong, mistake in (
-        (
-            each.view(-1, heads).sum(0),
-            "every sixth number: a head's numbers are neighbors",
-        ),
+def _gate_mistakes(each: Tensor, n_heads: int) -> list[tuple[Tensor, str]]:
+    """What comes out by one mistake each, from thousandths of slopes of all inputs."""
+    right = each.view(n_heads, -1).sum(1)
+    strided = each.view(-1, n_heads).sum(0)
+    spread = "a mean over d_v: one gate scales all of a head's numbers"
+    scaled = "slopes as they are: don't divide by their sum, length or largest"
+    zeros = "zeros: do the gates take part in the pass?"
+    return [
+        (strided, "every sixth number: a head's numbers are neighbors"),
         (right.abs(), "keep the sign: it says whether the head helps"),
         (-right, "the sign: the slope of the loss, not minus the slope"),
-        (
-            each.view(heads, -1).mean(1),
-            "a mean over d_v: one gate scales all 32 numbers",
-        ),
-        (torch.zeros(heads), "zeros: do the gates take part in the pass?"),
+        (each.view(n_heads, -1).mean(1), spread),
+        (torch.zeros(n_heads), zeros),
         (right.flip(0), "the heads are in reverse order"),
-    ):
-        if equal(wrong):
-            return mistake
-    if any(p.grad is not None for p in net.parameters()):
-        return "the model's own .grad is filled: use torch.autograd.grad"
-    if not equal(right):
-        return f"expected {1000 * right} thousandths, not {1000 * answer}"
-    return "correct"
+        *((1000 * right / size, scaled) for size in (right.norm(), right.abs().max())),
+        *((1000 * right / size, scaled) for size in (right.sum(), right.abs().sum())),
+    ]
+
+
+def _need_slopes(
+    function: Answer, net: Transformer, module: Any, loss_of: Callable[[], Tensor]
+) -> None:
+    """Raise a Mistake unless the slopes are right and the model is left as it was."""
+    twin, before, n_heads = copy_of(net), state_of(net), module.n_heads
+    answer = function.let(module, loss_of)
+    need(answer is not None and answer is not ..., NOT_DONE)
+    function.need_unchanged(0, twin, net, before)
+    found = _numbers(answer)
+    shape = f"one number for each of the {n_heads} heads, not {tuple(found.shape)}"
+    need(found.shape == (n_heads,), shape)
+    weight = module.output.weight
+    (slope,) = torch.autograd.grad(loss_of(), weight)
+    each = 1000 * (slope * weight).sum(0).detach()  # d loss / d gate of each input
+    table, right = _gate_mistakes(each, n_heads), each.view(n_heads, -1).sum(1)
+    compare(1000 * found, right, table, "in thousandths", 1e-3)
