@@ -1,6 +1,7 @@
 """Checks of chapter 16, Scores and averages: one for each exercise."""
 
 import random
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -184,25 +185,29 @@ def check_paired(function: Answer) -> None:
     need(found < 1, all_n)
     sums = "the mean of sentence scores: sum the rows of a draw first"
     need(share(mixed_a, mixed_b) >= 0.5, sums)
-    _need_draws([found, *(share(a, b, seed) for seed in (1, 2, 3, 0))])
-    one = "one sentence, in which B is better, wins every draw"
-    need(share(mixed_a[-1:], mixed_b[-1:]) == 1, one)
+    _need_draws(lambda seed: share(a, b, seed), found)
 
 
-def _need_draws(shares: list[float]) -> None:
-    """Raise a Mistake unless the shares for seeds 0 to 3 and 0 again are of fair draws.
+def _need_draws(share: Callable[[int], float], found: float) -> None:
+    """Raise a Mistake unless the shares for some seeds (`found` for 0) are fair.
 
-    B wins 85 of 100 of them.
+    B wins 85 of 100 draws.
     """
-    *seeds, again = shares
+    shares = [found, share(1), share(2)]
     other = "the same generator gives another share: draw with it alone"
-    need(again == seeds[0], other)
-    need(len(set(seeds)) > 1, "each generator gives the same share: draw with yours")
-    few = all(same(round(100 * share) / 100, share, 1e-6) for share in seeds)
-    need(not few, "the shares are whole hundredths: are these 1,000 draws?")
-    whole = all(same(round(1000 * share) / 1000, share, 1e-6) for share in seeds)
+    need(share(0) == found, other)
+    need(len(set(shares)) > 1, "each generator gives the same share: draw with yours")
+
+    def whole(found: float, parts: int) -> bool:
+        return same(round(parts * found) / parts, found, 1e-6)
+
+    few = all(whole(found, 100) for found in shares)
+    need(
+        not few or not all(whole(share(seed), 100) for seed in (3, 4)),
+        "the shares are whole hundredths: are these 1,000 draws?",
+    )
     sentences = "1,000 draws give thousandths: is the axis of the sentences summed?"
-    need(whole, sentences)
-    mean = sum(seeds) / len(seeds)
+    need(all(whole(found, 1000) for found in shares), sentences)
+    mean = sum(shares) / len(shares)
     n = "does a draw have as many sentences as there are?"
-    need(abs(mean - 0.847) < 0.035, f"{mean:.3f}, expected about 0.85: {n}")
+    need(abs(mean - 0.847) < 0.04, f"{mean:.3f}, expected about 0.85: {n}")
