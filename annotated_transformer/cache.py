@@ -15,7 +15,7 @@ from annotated_transformer.attention import MultiHeadAttention
 class CachedSelfAttention(nn.Module):
     """Self-attention that is given new positions alone, and remembers all before them.
 
-    Keys and values stand in room set aside once for all steps.
+    Memory for the keys and values of all steps is reserved once.
     """
 
     def __init__(self, attention: MultiHeadAttention, capacity: int):

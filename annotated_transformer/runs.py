@@ -96,10 +96,7 @@ def prepare(run: Path, recipe: Recipe, *, data_dir: Path | None, resume: bool) -
 
 def has_begun(run: Path) -> bool:
     """Whether a run has left results in this folder. Raises InputError for others'."""
-    if run.exists() and not run.is_dir():
-        raise InputError(f"{run} is a file: name a folder with --run")
-    names = {path.name for path in run.iterdir()} if run.is_dir() else set()
-    names = {name for name in names if not name.startswith(".")}
+    names = files_in(run)
     if SETTINGS in names:
         recipe_of(run)  # or it is somebody's model
         return bool(names & {"checkpoints", WEIGHTS, HISTORY})
@@ -109,6 +106,14 @@ def has_begun(run: Path) -> bool:
             "name a new folder with --run"
         )
     return False
+
+
+def files_in(folder: Path) -> set[str]:
+    """The names in a folder, without hidden ones; none if there is no such folder."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: name a folder")
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return {name for name in names if not name.startswith(".")}
 
 
 def recipe_of(run: Path) -> Recipe:
@@ -371,12 +376,23 @@ def evaluate(
 
 
 def average_run(run: Path, last: int, output: Path) -> list[Path]:
-    """Write a translator with the mean of a run's last checkpoints (§6.1)."""
-    chosen = list_checkpoints(run)[-last:]
-    if last < 1 or len(chosen) < last:
+    """Write a translator with the mean of a run's last checkpoints (§6.1).
+
+    Raises InputError if there are too few, or if the folder `output` holds anything but
+    an average.
+    """
+    checkpoints = list_checkpoints(run)
+    if not 1 <= last <= len(checkpoints):
         raise InputError(
-            f"{run} has {len(list_checkpoints(run))} checkpoints, not {last}"
+            f"{run} has {len(checkpoints)} checkpoints: their last {last} cannot be "
+            "averaged"
         )
+    if files_in(output) and read_settings(output).averaged is None:
+        raise InputError(
+            f"{output} holds a model that is no average: name a new folder with "
+            "--output"
+        )
+    chosen = checkpoints[-last:]
     translator = Translator.load(run)
     translator.model.load_state_dict(
         average_weights([c / WEIGHTS for c in chosen]), strict=False

@@ -124,7 +124,7 @@ def test_average_writes_a_model_that_translates(model, tmp_path):
     done = cli("average", model, "--last", 3, "--output", tmp_path / "mean")
     assert done.returncode == 0 and b"step-00000030" in done.stdout
     assert cli("translate", GERMAN[0], "--model", tmp_path / "mean").returncode == 0
-    refused(cli("average", model, "--last", 9), "3 checkpoints, not 9")
+    refused(cli("average", model, "--last", 9), "3 checkpoints: their last 9")
 
 
 @pytest.mark.parametrize(

@@ -314,6 +314,27 @@ def test_a_run_can_start_from_the_weights_of_another(tmp_path, corpus):
     assert not (tmp_path / "third").exists()
 
 
+def test_an_average_takes_no_other_folder(tmp_path, corpus):
+    run_once(tmp_path / "run", recipe(corpus))
+    mean, other = tmp_path / "mean", tmp_path / "other"
+    for _ in range(2):  # its own folder may be written again
+        assert len(runs.average_run(tmp_path / "run", 2, mean)) == 2
+    run_once(other, recipe(corpus))
+    before = {p.name: p.read_bytes() for p in other.iterdir() if p.is_file()}
+    for folder in (other, tmp_path / "run"):
+        with pytest.raises(InputError, match="that is no average"):
+            runs.average_run(tmp_path / "run", 2, folder)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "model.safetensors").write_bytes(b"precious")
+    with pytest.raises(InputError, match="settings.json is missing"):
+        runs.average_run(tmp_path / "run", 2, tmp_path / "theirs")
+    assert before == {p.name: p.read_bytes() for p in other.iterdir() if p.is_file()}
+    for last in (0, -1, 3):
+        with pytest.raises(InputError, match=f"2 checkpoints: their last {last} "):
+            runs.average_run(tmp_path / "run", last, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 # Scores and weights that lie
 
 
