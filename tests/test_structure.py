@@ -31,14 +31,6 @@ LONGER = {  # name: why it may be longer
     "cli.train": "the options of a command are its signature",
     "cli.evaluate": "the options of a command are its signature",
     "cli.translate": "the options of a command are its signature",
-    # Checks whose table of wrong results is still inside them.
-    **dict.fromkeys(
-        "chapter_09.check_patience "
-        "chapter_09.check_accumulate "
-        "chapter_11.check_dropout chapter_11.check_unigram "
-        "".split(),
-        "its table of wrong results, with a message each, is still inside",
-    ),
 }
 
 

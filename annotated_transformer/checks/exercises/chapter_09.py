@@ -1,236 +1,439 @@
 """Checks of chapter 09, Batches and the training loop: one for each exercise."""
 
-import math
-from dataclasses import replace
-from functools import partial
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from annotated_transformer.batches import EncodedPair, collate
-from annotated_transformer.checks.common import Answer, exercise, seeded
-from annotated_transformer.config import TINY
+from annotated_transformer.batches import Batch, EncodedPair, collate
+from annotated_transformer.checks.common import (
+    NOT_DONE,
+    Answer,
+    Mistake,
+    alike,
+    compare,
+    copy_of,
+    errors_mean,
+    exercise,
+    need,
+    need_number,
+    same,
+    seeded,
+)
 from annotated_transformer.special import BOS, EOS, PAD
-from annotated_transformer.training import Objective
-from annotated_transformer.transformer import Transformer
 
 __all__ = ["check_accumulate", "check_patience", "check_shift"]
 
 
-def stop_by_hand(losses: Any, patience: Any) -> Any:
-    """Early stopping for losses: where it stops, and what it keeps."""
-    best, best_at, waited = math.inf, None, 0
-    for look, loss in enumerate(losses):
-        if loss < best:
-            best, best_at, waited = loss, look, 0
-        else:
+@exercise
+def check_shift(function: Answer) -> None:
+    """`my_split(targets)`: what the decoder reads, and what it must write."""
+    long = torch.randint(4, 600, (1200,), generator=seeded(0)).tolist()
+    for targets in (
+        [[7, 8, EOS], [9, EOS], [7, 9, 8, 7, EOS]],
+        [[9, 8, EOS]],
+        [[5, EOS], [EOS], [6, EOS]],
+        [[EOS]],
+        [[7, EOS], [*long, EOS]],
+    ):
+        reads, writes = _two_matrices(function(targets))
+        rows = [torch.tensor(target) for target in targets]
+        right = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
+        _name_shift(reads, writes, right)
+
+
+def _two_matrices(answer: Any) -> tuple[Tensor, Tensor]:
+    """The answer as two tensors of ids, of one shape."""
+    two = hasattr(answer, "__len__") and len(answer) == 2
+    need(two, "return two matrices: reads, must_write")
+    with errors_mean("pad: the rows have one length", TypeError, ValueError):
+        reads, writes = (torch.as_tensor(part) for part in answer)
+    matrices = reads.dim() == writes.dim() == 2
+    need(matrices, "both must be tensors of shape (batch, length)")
+    floats = reads.is_floating_point() or writes.is_floating_point()
+    need(not floats, "ids are whole numbers: an embedding can't look up a float")
+    shapes = f"shapes differ, {tuple(reads.shape)} and {tuple(writes.shape)}"
+    need(reads.shape == writes.shape, f"{shapes}: slice both")
+    return reads, writes
+
+
+def _name_shift(reads: Tensor, writes: Tensor, right: Tensor) -> None:
+    """Raise a Mistake unless `writes` is right, and `reads` one position behind it."""
+    (n, width), found = right.shape, writes.size(1)
+    lengths = (right != PAD).sum(1).tolist()
+    need(len(reads) == n, f"{n} sentences need {n} rows, not {len(reads)}: batch first")
+    need(not torch.equal(reads, writes), "both are the same: shift by one")
+    swapped = "the two have changed places: first what it reads, then what it writes"
+    need(not (same(reads, right) and (writes == BOS).any()), swapped)
+    start = "the start token must never be written: what is the first label?"
+    need(not (writes == BOS).any(), start)
+    shortest = "cut at the shortest sentence: pad to the longest"
+    need(not min(lengths) == found < width, shortest)
+    end = "an end token got lost: the model could never learn to stop"
+    need((writes == EOS).any(1).all(), end)
+    need(writes[:, 0].all(), "padding comes after a sentence, not before it")
+    need((reads[:, 0] == BOS).all(), "the first thing to read is the start token")
+    need(found == width, f"the longest row has {width} labels, not {found}")
+    for row, length in enumerate(lengths):
+        labels = writes[row, :length]
+        wrong = f"row {row} should write its target, not {labels[:9].tolist()}"
+        need(same(labels, right[row, :length]), wrong)
+        padding = "after the end token the labels are padding (id 0)"
+        need(not writes[row, length:].any(), padding)
+        later = "reads is not the labels, one position later"
+        need(same(reads[row, 1:length], labels[:-1]), later)
+        rest = reads[row, length:].tolist()  # a slice of the padded row has its end
+        beyond = "beyond its end a row reads padding (id 0)"
+        need(rest[:1] in ([], [PAD], [EOS]) and not any(rest[1:]), beyond)
+
+
+def _stop(
+    scores: Sequence[float],
+    patience: int,
+    *,
+    better: Callable[[float, float], bool] = operator.gt,
+    before: bool = False,  # compare with the look before, not with the best
+    anew: bool = True,  # a better look sets the count back
+    start: float | None = None,  # the best score before the first look
+    more: int = 0,  # looks to wait beyond the patience
+) -> tuple[int, int]:
+    """Where training stops, and the look that it keeps."""
+    best, kept, waited = scores[0] if start is None else start, 0, 0
+    for look, score in enumerate(scores):
+        if better(score, scores[max(look - 1, 0)] if before else best):
+            best, kept, waited = score, look, waited * (not anew)
+        elif look or start is not None:
             waited += 1
-        if waited >= patience:
+        if waited >= patience + more:
             break
-    return look, best_at
+    return look, kept
 
 
-CONFIG = replace(TINY, vocab_size=600, d_model=64, d_ff=128, n_layers=1, dropout=0.0)
+def _wrong_stops(scores: Sequence[float], patience: int) -> Iterator[tuple[Any, str]]:
+    """What these scores give by one mistake each."""
+
+    def version(**changes: Any) -> tuple[int, int]:
+        return _stop(scores, patience, **changes)
+
+    stop, kept = version()
+    last, top = len(scores) - 1, max(scores)
+    previous = "compare with the best so far, not with the look before"
+    yield version(before=True), previous
+    yield (stop, version(before=True)[1]), previous
+    yield version(better=operator.ge), "equal is not better"
+    yield version(anew=False), "a better look sets the count back to 0"
+    yield version(better=operator.lt), "more is better here: did you keep the least?"
+    early = f"you stop one look too early: wait for {patience} that are not better"
+    late = f"too patient: stop at look {patience} in a row without a better one"
+    yield version(more=-1), early
+    yield version(more=1), late
+    yield version(start=0.0), "scores may be negative: start below all of them"
+    yield (last, scores.index(top)), "it never stops: is patience used?"
+    future = "training has stopped: later scores are not known"
+    yield (stop, scores.index(top)), future
+    yield (stop - 1, kept), "you stop one look too early"
+    never = "if it never stalls, it stops at the last look, counted from 0"
+    yield (stop + 1, kept), "you stop one look too late" if stop < last else never
+    yield (stop + 1, kept + 1), "count the looks from 0"
+    order = "first the look where training stops, then the one that is kept"
+    yield (kept, stop), order
+    yield (stop, stop), "keep the best look, not the last"
+    yield (stop, stop - patience), "the best look is not always `patience` looks ago"
+    yield (stop, scores[kept]), "return the index of the best look, not its score"
+    yield (scores[stop], scores[kept]), "return indices, not scores"
+    yield (stop, kept + 1), "the kept one is one too high: count the looks from 0"
 
 
-def new_model(seed: Any, kind: Any = Transformer, **changes: Any) -> Any:
-    """A small model, the same one each time."""
-    torch.manual_seed(seed)  # decides the first weights
-    return kind(replace(CONFIG, **changes))
+TELLING: list[tuple[list[float], int]] = [
+    ([3.0, 5.0, 4.0, 4.5, 6.0, 6.0, 5.0, 9.0], 2),
+    ([1.0, 1.0, 1.0, 1.0], 2),
+    ([5.0, 4.0, 6.0, 5.0, 7.0, 8.0], 2),
+    ([1.0, 2.0, 3.0], 2),
+    ([-5.0, -4.0, -6.0, -7.0], 2),
+    ([4.0, 3.0, 2.0, 1.0], 1),
+    ([2.0, 1.0, 1.5, 1.7], 3),
+    ([0.5], 1),
+    ([25.0, 31.5, 31.5, 30.0], 5),
+]
 
 
-def random_pairs(n: int) -> list[EncodedPair]:
-    """Pairs of made-up ids, of many lengths, each with its end token."""
+@exercise
+def check_patience(function: Answer) -> None:
+    """`my_patience(scores, patience)`: where training stops, what it keeps."""
+    for scores, patience in _looks():
+        try:
+            answer = function(scores, patience)
+        except Mistake as mistake:
+            nothing = "sometimes nothing is returned: what if it never stalls?"
+            need("returns None" not in str(mistake), nothing)
+            raise
+        two = hasattr(answer, "__len__") and len(answer) == 2
+        need(two, "return two indices: stopped at, kept")
+        below = "sometimes no look is kept: start below all scores, even negative ones"
+        need(all(part is not None for part in answer), below)
+        found = [need_number(part) for part in answer]
+        right = list(map(float, _stop(scores, patience)))
+        if found == right:
+            continue
+        if (scores, patience) in TELLING:
+            for wrong, message in _wrong_stops(scores, patience):
+                need(found != list(wrong), message)
+        numbers = ", ".join(f"{number:g}" for number in found)
+        shown = f"[{', '.join(f'{score:g}' for score in scores[:12])}]"
+        raise Mistake(f"({numbers}) is wrong for {shown} and a patience of {patience}")
+
+
+def _looks() -> Iterator[tuple[list[float], int]]:
+    """Scores and patience: those that tell mistakes apart, then every short list."""
+    yield from TELLING
+    yield [-1.0, *[-2.0] * 1500, 7.0], 1500
+    for n in range(1, 6):
+        for few in product((-0.5, 0.0, 0.25), repeat=n):
+            yield from ((list(few), patience) for patience in (1, 2, 3))
+
+
+class Counted(nn.Module):
+    """Guesses each token from the one before; notes the most pairs it saw at once."""
+
+    def __init__(self, smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.model = nn.Sequential(nn.Embedding(600, 16), nn.Linear(16, 600))
+        self.smoothing, self.most = smoothing, 0
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The summed loss, as of Objective."""
+        self.most = max(self.most, len(batch.src))
+        # Times 4: a gradient that is longer than 1 shows a clip to 1.
+        logits, labels = 4 * self.model(batch.tgt_in).mT, batch.labels
+        return F.cross_entropy(
+            logits,
+            labels,
+            ignore_index=PAD,
+            reduction="sum",
+            label_smoothing=self.smoothing,
+        )
+
+
+def _objective(smoothing: float = 0.0) -> Counted:
+    """One with the same first weights each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Counted(smoothing)
+
+
+def _pairs(n: int) -> list[EncodedPair]:
+    """Pairs of made-up ids, short targets first, each with its end token."""
     g = seeded(0)
 
     def ids() -> list[int]:
         length = int(torch.randint(3, 12, (1,), generator=g))
         return [*torch.randint(4, 600, (length,), generator=g).tolist(), EOS]
 
-    return [(ids(), ids()) for _ in range(n)]
+    return sorted(((ids(), ids()) for _ in range(n)), key=lambda pair: len(pair[1]))
 
 
-@exercise
-def check_shift(function: Answer) -> str:
-    """`my_split(targets)`: what the decoder reads, and what it must write."""
-    targets = [[7, 8, EOS], [9, EOS], [7, 9, 8, 7, EOS]]
-    answer = function([list(t) for t in targets])
-    if not isinstance(answer, tuple | list) or len(answer) != 2:
-        return "return two matrices: reads, must_write"
-    if not all(isinstance(a, Tensor) and a.dim() == 2 for a in answer):
-        return "both must be tensors of shape (batch, length)"
-    reads, writes = answer
-    if reads.is_floating_point() or writes.is_floating_point():
-        return "ids are whole numbers: an embedding can't look up a float"
-    if reads.shape != writes.shape:
-        return (
-            f"shapes differ, {tuple(reads.shape)} and {tuple(writes.shape)}: slice both"
-        )
-    if len(reads) != len(targets):
-        return f"{len(targets)} sentences need {len(targets)} rows, not {len(reads)}"
-    if torch.equal(reads, writes):
-        return "both are the same: shift by one"
-    if (writes == BOS).any():
-        return "the start token must never be written: what is the first label?"
-    if not (reads[:, 0] == BOS).all():
-        return "the first thing to read is the start token"
-    if writes.size(1) > len(targets[-1]):
-        return "wider than the longest sentence with its end"
-    if (writes == EOS).sum() < 3:
-        return "an end token got lost: the model could never learn to stop"
-    for row, target in enumerate(targets):
-        n = len(target)
-        if writes[row, :n].tolist() != target:
-            return f"row {row} must write {target}"
-        if (writes[row, n:] != PAD).any():
-            return "after the end token the labels are padding (id 0)"
-        if reads[row, 1:n].tolist() != target[:-1]:
-            return "reads is not the labels, one place later"
-        if not set(reads[row, n:].tolist()) <= {PAD, EOS}:
-            return "beyond its end a row reads padding"
-    return "correct"
+def _flat(objective: nn.Module) -> Tensor:
+    """All that is in .grad, as one vector."""
+    grads = (p.grad for p in objective.parameters())
+    return torch.cat([g.flatten() for g in grads if g is not None] or [torch.zeros(1)])
 
 
-@exercise
-def check_patience(function: Answer) -> str:
-    """`my_patience(scores, patience)`: where training stops, what it keeps."""
-
-    def right(scores: Any, patience: Any) -> Any:
-        return stop_by_hand([-score for score in scores], patience)
-
-    scores = [3.0, 5.0, 4.0, 4.5, 6.0, 6.0, 5.0, 9.0]
-    answer = function(list(scores), 2)
-    if not isinstance(answer, tuple | list) or len(answer) != 2:
-        return "return two indices: stopped at, kept"
-    answer = tuple(answer)
-    for wrong, mistake in (
-        ((6, 4), "compare with the best so far, not with the look before"),
-        ((2, 0), "more is better here: did you keep the least?"),
-        ((2, 1), "you stop one look too early: wait for two that are not better"),
-        ((4, 2), "count the looks from 0"),
-        ((4, 1), "you stop one look too late"),
-        ((1, 3), "first the look where training stops, then the one that is kept"),
-        ((3, 7), "training has stopped: later scores are not known"),
-        ((3, 3), "keep the best look, not the last"),
-        ((3, 5.0), "return the index of the best look, not its score"),
-        ((7, 7), "too patient: stop at the second look without a better one"),
-    ):
-        if answer == wrong:
-            return mistake
-    cases = [
-        (scores, 2, f"{answer} is wrong for {scores} and a patience of 2"),
-        ([1.0, 1.0, 1.0, 1.0], 2, "equal is not better"),
-        ([5.0, 4.0, 6.0, 5.0, 7.0, 8.0], 2, "a better look sets the count back to 0"),
-        ([1.0, 2.0, 3.0], 2, "if it never stalls, it stops at the last look"),
-        (
-            [-5.0, -4.0, -6.0, -7.0],
-            2,
-            "scores may be negative: start below all of them",
-        ),
-        ([4.0, 3.0, 2.0, 1.0], 1, "wrong with a patience of 1"),
-        ([2.0, 1.0, 1.5, 1.7], 3, "rising is not enough: it must beat the best"),
-    ]
-    for scores, patience, mistake in cases:
-        answer = function(list(scores), patience)
-        if answer is None:
-            return "sometimes nothing is returned: what if it never stalls?"
-        if tuple(answer) != right(scores, patience):
-            return mistake
-    return "correct"
+def _left(
+    function: Answer,
+    pairs: list[EncodedPair],
+    size: int,
+    clip: float,
+    smoothing: float = 0.0,
+    old: bool = True,
+) -> tuple[float, Tensor]:
+    """The number that an answer returns, and the gradient that it leaves."""
+    objective = _objective(smoothing)
+    if old:
+        objective(collate(_pairs(2))).backward()  # lies around
+        objective.most = 0
+    given = copy_of(pairs)
+    value = function.let(objective, given, size, clip)
+    need(value is not None, "return the mean loss, too" if objective.most else NOT_DONE)
+    many = f"{objective.most} pairs at once: no more than `size`, which is {size}"
+    need(objective.most <= size, many)
+    stepped = "the weights have changed: leave the gradient; the step comes later"
+    need(alike(objective, _objective()), stepped)
+    need(given == pairs, "your function changes pairs, which is the caller's")
+    need(objective.training, "train() or eval() has changed: put it back as it was")
+    return need_number(value), _flat(objective)
 
 
-class Counted(Objective):
-    """An objective that notes the most pairs it saw at once."""
-
-    most = 0
-
-    def forward(self, batch: Any) -> Any:
-        """The summed loss, as in Objective."""
-        self.most = max(self.most, len(batch.src))
-        return super().forward(batch)
+def _groups(pairs: list[EncodedPair], size: int) -> list[list[EncodedPair]]:
+    return [pairs[i : i + size] for i in range(0, len(pairs), size)]
 
 
-def some_pairs() -> list[EncodedPair]:
-    """Eleven pairs, short targets first: the last piece of three is smaller."""
-    return sorted(random_pairs(11), key=lambda pair: len(pair[1]))
+def _labels(pairs: list[EncodedPair]) -> int:
+    return sum(len(tgt) for _, tgt in pairs)
 
 
-def gradient_after(function: Any, size: Any, clip: Any) -> Any:
-    """What a function returns, leaves as gradient, and put through at once."""
-    objective = Counted(new_model(0, d_model=16, d_ff=16), smoothing=0.0)
-    objective(collate(random_pairs(2))).backward()  # lies around
-    objective.most = 0
-    value = function.let(objective, some_pairs(), size, clip)
-    parameters = list(objective.parameters())
-    parts = [p.new_zeros(1) if p.grad is None else p.grad for p in parameters]
-    return value, torch.cat([p.flatten() for p in parts]), objective.most
-
-
-def reference(groups: Any, weights: Any, clip: Any = None, each: Any = None) -> Any:
-    """The gradient of these groups of pairs with these weights."""
-    objective = Objective(new_model(0, d_model=16, d_ff=16), smoothing=0.0)
+def _slopes(
+    groups: list[list[EncodedPair]],
+    weights: Sequence[float],
+    clip: Callable[[nn.Module], object] = lambda objective: None,
+    each: bool = False,
+    smoothing: float = 0.0,
+) -> Tensor:
+    """The gradient of these groups of pairs with these weights, clipped."""
+    objective = _objective(smoothing)
     for group, weight in zip(groups, weights, strict=True):
         (objective(collate(group)) * weight).backward()
         if each:
-            nn.utils.clip_grad_norm_(objective.parameters(), each)
-    if clip:
-        nn.utils.clip_grad_norm_(objective.parameters(), clip)
-    grads = [p.grad for p in objective.parameters()]
-    return torch.cat([g.flatten() for g in grads if g is not None])
+            clip(objective)
+    clip(objective)
+    return _flat(objective)
 
 
 @exercise
-def check_accumulate(function: Answer) -> str:
+def check_accumulate(function: Answer) -> None:
     """`my_accumulate(objective, pairs, size, clip)`: the mean's gradient."""
-    some = some_pairs()
-    value, grad, most = gradient_after(function, 3, 1e9)
-    if value is None:
-        return "return the mean loss, too" if most else "not done yet"
-    if most > 3:
-        return f"{most} pairs at once: no more than `size`"
-    n = [sum(len(tgt) for _, tgt in some[i : i + 3]) for i in range(0, 11, 3)]
-    groups, total = [some[i : i + 3] for i in range(0, 11, 3)], sum(n)
-    close = partial(torch.allclose, rtol=1e-3, atol=1e-5)
-    if grad.norm() == 0:
-        return "the gradients are zero: who cleared them after the last backward?"
-    for weights, mistake in (
-        ([1.0] * 4, "nothing is divided: this is the gradient of the sum"),
-        ([1 / k for k in n], "each piece divided by its own labels, and all added up"),
-        ([1 / k / 4 for k in n], "a mean of means: divide by the labels of all pairs"),
-        ([1 / 11] * 4, "divided by the number of pairs, not of labels"),
-        ([1 / total / 4] * 4, "divided once too often"),
-        ([1 / total] * 3 + [0.0], "the last, smaller piece is missing"),
-        (
-            [0.0] * 3 + [1 / total],
-            "only the last piece is left: clear once, at the start",
-        ),
+    pairs = _pairs(11)  # the last piece of three is smaller
+    value, grad = _left(function, pairs, 3, 1e9)
+    zero = "the gradients are zero: what cleared them after the last backward?"
+    need(grad.any(), zero)
+    right = _slopes([pairs], [1 / _labels(pairs)])
+    if not same(grad, right, 1e-5):
+        _name_gradient(grad, right, _groups(pairs, 3))
+    _name_loss(value, _groups(pairs, 3))
+    _name_clip(function, pairs, right)
+    for n, size, smoothing, old, case in (
+        (5, 1, 0.0, False, "for a model without gradients (None)"),
+        (11, 4, 0.1, True, "for size 4 and a smoothed loss"),
+        (11, 11, 0.0, True, "for a size that takes all pairs"),
+        (6, 2, 0.0, True, "for 6 pairs, size 2"),
+        (3, 100, 0.0, True, "for fewer pairs than size"),
+        (1, 1, 0.0, True, "for one pair"),
     ):
-        if close(grad, reference(groups, weights)):
-            return mistake
-    right = reference(groups, [1 / total] * 4)
-    if grad.norm() > 1e6:
-        return "a gradient shorter than `clip` stays as it is"
-    if not close(grad, right):
-        return "another gradient: were the old ones cleared, and only labels counted?"
+        some = _pairs(n)
+        with errors_mean(f"{case}: {{error}}", Exception):
+            value, grad = _left(function, some, size, 1e9, smoothing, old)
+        share = 1 / _labels(some)
+        right = _slopes([some], [share], smoothing=smoothing)
+        compare(grad, right, hint=f"another gradient {case}", tolerance=1e-5)
+        with torch.no_grad():
+            loss = share * _objective(smoothing)(collate(some)).item()
+        compare(value, loss, hint=f"the mean loss {case}")
+
+
+def _parallel(a: Tensor, b: Tensor) -> bool:
+    return same(a / a.norm(), b / b.norm(), 1e-3)
+
+
+def _name_gradient(grad: Tensor, right: Tensor, groups: list[list[EncodedPair]]) -> Any:
+    """Raise a Mistake: this is not the right gradient."""
+    own = [1 / _labels(group) for group in groups]
+    padded = [1 / collate(group).labels.numel() for group in groups]
+    objective = _objective()
+    objective(collate(_pairs(2))).backward()
+    old = _flat(objective)
+    need(grad.norm() < 1e6, "a gradient shorter than `clip` stays as it is")
+    if _parallel(grad, right):
+        _name_divisor(grad.norm(), right.norm(), sum(map(_labels, groups)), groups)
+    only_last = "only the last piece is left: clear once, at the start"
+    need(not _parallel(grad, _slopes(groups, [0, 0, 0, 1])), only_last)
+    only_first = "only the first piece counts: is `return` inside the loop?"
+    need(not _parallel(grad, _slopes(groups, [1, 0, 0, 0])), only_first)
+    missing = "the last, smaller piece is missing"
+    need(not _parallel(grad, _slopes(groups, [1, 1, 1, 0])), missing)
+    so_far = [1 / sum(map(_labels, groups[: i + 1])) for i in range(4)]
+    means = [share / 4 for share in own]
+    table = (
+        (
+            _slopes(groups, own),
+            "each piece divided by its own labels, and all added up",
+        ),
+        (_slopes(groups, means), "a mean of means: divide by the labels of all pairs"),
+        (_slopes(groups, padded), "padding is no label: it was counted"),
+        (_slopes(groups, so_far), "count the labels of all pairs before the loop"),
+        (right + old, "old gradients are still in it: clear them first"),
+        (old, "only old gradients are in it: where is backward?"),
+    )
+    compare(grad, right, table, "are all pairs in it, and only their labels?", 1e-5)
+
+
+def _name_divisor(
+    length: Tensor, wanted: Tensor, total: int, groups: list[list[EncodedPair]]
+) -> None:
+    """Raise a Mistake: the gradient is right but for its length."""
+    need(not same(length, 1.0), "clipped to 1: is `clip` used?")
+    divisor, count = (total * wanted / length).item(), sum(map(len, groups))
+    for wrong, mistake in (
+        (1, "nothing is divided: this is the gradient of the sum"),
+        (count, "divided by the number of pairs, not of labels"),
+        (len(groups[0]), "divided by size, not by the labels of all pairs"),
+        (len(groups), "divided by the number of pieces, not of labels"),
+        (total * len(groups), "divided once too often: the pieces are added up"),
+        (total**2, "divided once too often"),
+        (total + count, "the start token is no label: it was counted"),
+        (total - count, "the end token is a label, too: count it"),
+    ):
+        need(not same(divisor, float(wrong), 1e-3), mistake)
+    raise Mistake(f"divided by {divisor:.1f}, but all pairs have {total} labels")
+
+
+def _name_loss(value: float, groups: list[list[EncodedPair]]) -> None:
+    """Raise a Mistake unless this is the mean loss per label."""
     with torch.no_grad():
-        objective = Objective(new_model(0, d_model=16, d_ff=16), smoothing=0.0)
-        loss = objective(collate(some)).item() / total
-    if not math.isclose(float(value), loss, rel_tol=1e-3):
-        return (
-            f"right gradient, but the mean loss is {loss:.3f}, not {float(value):.3f}"
-        )
-    clip = right.abs().max().item() / 2
-    _, grad, most = gradient_after(function, 2, clip)
-    if most > 2:
-        return f"with size 2, {most} pairs at once: is `size` used?"
-    if close(grad, right):
-        return "not clipped"
-    twos = [some[i : i + 2] for i in range(0, 11, 2)]
-    if close(grad, reference(twos, [1 / total] * 6, each=clip)):
-        return "clipped after each piece: clip once, after the last"
-    if close(grad, right.clamp(-clip, clip)):
-        return "each number was clipped by itself: shorten the whole vector"
-    if not close(grad, reference(groups, [1 / total] * 4, clip=clip)):
-        return f"clipped to {grad.norm():.3f}, not {clip:.3f}"
-    return "correct"
+        objective = _objective()
+        losses = [objective(collate(group)).item() for group in groups]
+    n = [_labels(group) for group in groups]
+    loss, total = sum(losses), sum(n)
+    means = [part / k for part, k in zip(losses, n, strict=True)]
+    mean = loss / total
+    for wrong, mistake in (
+        (loss, "the sum, not the mean per label"),
+        (losses[-1], "that of the last piece, not even divided"),
+        (losses[-1] / total, "that of the last piece"),
+        (means[-1], "that of the last piece"),
+        (sum(means), "a sum of the pieces' means"),
+        (sum(means) / len(means), "a mean of the pieces' means"),
+        (loss / sum(map(len, groups)), "the mean per pair"),
+        (loss / len(groups), "the mean per piece"),
+        (mean / total, "divided twice"),
+    ):
+        need(not same(value, wrong), f"right gradient, but the loss is {mistake}")
+    right = f"right gradient, but the mean loss is {mean:.3f}, not {value:.3f}"
+    need(same(value, mean, 1e-3), right)
+
+
+def _name_clip(function: Answer, pairs: list[EncodedPair], right: Tensor) -> None:
+    """Raise a Mistake unless the gradient, `right`, is clipped as a whole, and once."""
+    clip, length, twos = right.abs().max().item() / 2, right.norm(), _groups(pairs, 2)
+    value, grad = _left(function, pairs, 2, clip)
+    _name_loss(value, twos)
+    clipped, shares = right * clip / length, [1 / _labels(pairs)] * len(twos)
+    if same(grad, clipped, 1e-5):
+        return
+
+    def shorten(objective: nn.Module) -> None:
+        nn.utils.clip_grad_norm_(objective.parameters(), clip)
+
+    def shorten_each(objective: nn.Module) -> None:
+        for parameter in objective.parameters():
+            nn.utils.clip_grad_norm_([parameter], clip)
+
+    once = "clipped after each piece: clip once, after the last"
+    numbers = "each number was clipped by itself: shorten the whole vector"
+    squares = "the length is the root of the sum of squares"
+    table = (
+        (right, "not clipped"),
+        (_slopes(twos, shares, shorten, each=True), once),
+        (right.clamp(-clip, clip), numbers),
+        (_slopes(twos, shares, shorten_each), "all parameters are one vector"),
+        (right * clip, "times clip: that is no clipping"),
+        (right / length, "clipped to 1: is `clip` used?"),
+        (clipped / length, squares),
+        (right * clip / right.abs().sum(), squares),
+        (right * clip / right.abs().max(), squares),
+        (clipped * shares[0], "divide first, then clip"),
+    )
+    hint = f"clipped to {grad.norm():.3f}, not {clip:.3f}"
+    compare(grad, clipped, table, hint, 1e-5)
