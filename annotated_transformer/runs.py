@@ -35,6 +35,7 @@ from annotated_transformer.recipes import (
     recipe_for,
 )
 from annotated_transformer.scores import corpus_scores, word_bleu
+from annotated_transformer.text import look_alike
 from annotated_transformer.tokenizers import (
     SubwordTokenizer,
     Tokenizer,
@@ -137,12 +138,12 @@ def load_splits(recipe: Recipe, data_dir: Path | None) -> dict[str, list[Pair]]:
 
 def warn_of_splits(pairs: dict[str, list[Pair]]) -> None:
     """Warn of held-out splits that are small, or hold sources of the training split."""
-    trained = {source for source, _ in pairs["train"]}
+    trained = {look_alike(source) for source, _ in pairs["train"]}
     for split, part in pairs.items():
         if split == "train":
             continue
         warn_if_few(split, part)
-        known = sum(source in trained for source, _ in part)
+        known = sum(look_alike(source) in trained for source, _ in part)
         if known > len(part) / 100:
             warn(
                 f"{known} of {len(part)} source sentences of the {split} split are in "
