@@ -1,26 +1,30 @@
 """Checkpoints: safetensors and JSON, whole or not at all; and averages (§6.1)."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file, save_model
+from safetensors import SafetensorError
+from safetensors.torch import load, load_file, save_file, save_model
 from torch import Tensor, nn
 
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.errors import InputError
 from annotated_transformer.files import (
     check_file,
+    read_bytes,
     read_json,
     whole_or_nothing,
     write_json,
 )
+from annotated_transformer.terminal import Stopped
 
 WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+LARGEST_HEADER = 10**8  # bytes, as in safetensors itself
 LARGEST_TABLE = 10**8  # numbers in the table of sinusoids, which no file holds
 
 
@@ -82,7 +86,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
     Raises InputError if the sizes differ, or if a number is NaN or infinite.
     """
     with readable(path):
-        saved, state = load_file(path), model.state_dict()
+        saved, state = load(read_bytes(path)), model.state_dict()
         check_shapes({name: tuple(saved[name].shape) for name in saved}, model)
         for name, tensor in saved.items():
             if not tensor.is_floating_point():
@@ -96,9 +100,15 @@ def load_weights(path: Path, model: nn.Module) -> None:
 
 def header(path: Path) -> dict[str, tuple[int, ...]]:
     """The names and shapes of a file's tensors, without their numbers."""
-    with safe_open(path, "pt") as file:
-        names = file.keys()
-        return {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        text = file.read(min(size, LARGEST_HEADER))
+    try:
+        entries = json.loads(text)
+        entries.pop("__metadata__", None)
+        return {name: tuple(entry["shape"]) for name, entry in entries.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SafetensorError(f"its header cannot be read, {error}") from None
 
 
 def check_shapes(shapes: dict[str, tuple[int, ...]], model: nn.Module) -> None:
@@ -160,7 +170,7 @@ def load_checkpoint(
     """Load weights and optimizer state in place, and return the run's progress."""
     load_weights(folder / WEIGHTS, model)
     with readable(folder / OPTIMIZER):
-        tensors = load_file(folder / OPTIMIZER)
+        tensors = load(read_bytes(folder / OPTIMIZER))
         moments: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             index, name = key.split(".", 1)
@@ -196,6 +206,18 @@ def check_moments(
 def list_checkpoints(run: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
     return sorted((run / "checkpoints").glob("step-*"))
+
+
+@contextmanager
+def resumable(run: Path) -> Iterator[None]:
+    """Train inside this; if Ctrl-C stops it, the last saved step is named."""
+    try:
+        yield
+    except Stopped as stopped:
+        saved = [path.name.removeprefix("step-") for path in list_checkpoints(run)]
+        step = int(saved[-1]) if saved else 0
+        stopped.message = f"stopped after step {step}; --resume goes on"
+        raise
 
 
 def average_weights(paths: Sequence[Path]) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """The command line: `annotated-transformer train | translate | evaluate | ...`."""
 
 import json
-import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -15,15 +14,17 @@ import torch
 import typer
 
 from annotated_transformer import corpora, runs
+from annotated_transformer.checkpoints import resumable
 from annotated_transformer.config import SearchConfig, TrainingConfig
 from annotated_transformer.decoding import beam_search, greedy_search, sample
 from annotated_transformer.devices import accelerator, choose_device
 from annotated_transformer.errors import InputError, warn
 from annotated_transformer.files import whole_or_nothing
 from annotated_transformer.lines import Line, is_unfamiliar, translate_lines
-from annotated_transformer.processes import default_processes, launch
+from annotated_transformer.processes import default_processes, is_main, launch
 from annotated_transformer.progress import read_history
 from annotated_transformer.recipes import RECIPES
+from annotated_transformer.terminal import one_line_errors
 from annotated_transformer.transformer import parameter_count
 from annotated_transformer.translator import PRETRAINED, Translator
 
@@ -213,16 +214,17 @@ def train(
             seed=seed,
         ),
     )
-    if os.environ.get("RANK", "0") == "0":
+    if is_main():
         runs.prepare(folder, recipe, data_dir=data_dir, resume=resume)
-    launch(
-        runs.train_run,
-        folder,
-        data_dir,
-        {"resume": resume, "tensorboard": tensorboard, "device": device},
-        processes=processes or default_processes(device),
-    )
-    if os.environ.get("RANK", "0") == "0":
+    with resumable(folder):
+        launch(
+            runs.train_run,
+            folder,
+            data_dir,
+            {"resume": resume, "tensorboard": tensorboard, "device": device},
+            processes=processes or default_processes(device),
+        )
+    if is_main():
         history = read_history(folder)
         draw_curve(folder / "curve.png", history)
         best = max(
@@ -367,7 +369,8 @@ def average(
     ] = None,
 ) -> None:
     """Average a run's last checkpoints (§6.1) into a new model folder."""
-    output = output or run.with_name(run.name + "-average")
+    whole = run if run.name not in ("", "..") else run.resolve()  # "." has no name
+    output = output or whole.parent / (whole.name + "-average")
     chosen = runs.average_run(run, last, output)
     print(f"{output}: mean of {', '.join(path.name for path in chosen)}")
 
@@ -476,8 +479,5 @@ def report(facts: dict[str, Any], as_json: bool) -> None:
 
 def main() -> None:
     """Run the command line; bad input exits with 2 and one line on stderr."""
-    try:
+    with one_line_errors():
         app()
-    except (InputError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
