@@ -57,11 +57,7 @@ def test_each_check_has_a_right_answer_and_two_wrong_ones(path):
         assert sum(row[0] == name for row in chapter.WRONG) >= 2, name
 
 
-# Chapters whose own solutions are run as right answers by their notebooks alone.
-WITHOUT = {"chapter_15"}
-
-
-def test_every_other_chapter_with_exercises_has_its_answers():
+def test_every_chapter_with_exercises_has_its_answers():
     folder = Path(checks.__file__).parent / "exercises"
     chapters = {path.stem for path in folder.glob("chapter_*.py")}
-    assert {path.stem for path in FILES} == chapters - WITHOUT
+    assert {path.stem for path in FILES} == chapters

@@ -271,7 +271,7 @@ def is_near(ours, theirs):
 
 
 # Not yet the same as in their chapter.
-DRIFTED = {"chapter_00.cross_attention", "chapter_15.simple_beam"}
+DRIFTED = {"chapter_00.cross_attention"}
 
 
 def test_a_helper_of_a_check_is_the_same_as_in_the_notebook():
