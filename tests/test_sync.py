@@ -270,12 +270,8 @@ def is_near(ours, theirs):
     return SequenceMatcher(None, ours, theirs, autojunk=False).ratio() > 0.7
 
 
-# Not yet the same as in their chapter.
-DRIFTED = {"chapter_00.cross_attention"}
-
-
 def test_a_helper_of_a_check_is_the_same_as_in_the_notebook():
-    assert set(drifted_copies()) <= DRIFTED
+    assert list(drifted_copies()) == []
 
 
 def test_only_annotations_and_docstrings_may_differ_from_the_notebook():
