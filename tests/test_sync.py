@@ -270,8 +270,12 @@ def is_near(ours, theirs):
     return SequenceMatcher(None, ours, theirs, autojunk=False).ratio() > 0.7
 
 
+# Loads in its first line what the notebook has loaded before.
+WITH_A_REASON = {"chapter_00.cross_attention"}
+
+
 def test_a_helper_of_a_check_is_the_same_as_in_the_notebook():
-    assert list(drifted_copies()) == []
+    assert set(drifted_copies()) == WITH_A_REASON
 
 
 def test_only_annotations_and_docstrings_may_differ_from_the_notebook():
