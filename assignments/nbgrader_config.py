@@ -1,7 +1,6 @@
 """nbgrader's settings for this course; `book/teach.md` says how to use it."""
 
-import re
-from pathlib import Path
+from annotated_transformer.checks import grading, pages
 
 c = get_config()  # noqa: F821
 
@@ -11,8 +10,16 @@ c.CourseDirectory.course_id = "transformer"
 c.ClearSolutions.code_stub = {"python": "# your code\n..."}
 c.ClearSolutions.text_stub = "*Your reading*"
 
-# While grading: a cell that takes longer is stopped, and what it printed is cut. The
-# extension stops a cell that prints without end, and keeps its hands off other files.
+# Cells that a student copied, split or stripped of their labels are mended first.
+c.Autograde.sanitize_preprocessors = grading.SANITIZE
+
+# Each submission runs in a sandbox. Where the operating system has none, nothing is
+# graded, unless you set this to False (see book/teach.md first).
+c.Autograde.autograde_preprocessors = grading.AUTOGRADE
+c.SandboxedExecute.required = True
+
+# A cell that takes longer is stopped, and what it printed is cut. The extension stops a
+# cell that prints without end, and says in words what the sandbox refuses.
 c.Execute.timeout = 60
 c.Execute.extra_arguments = [
     "--ext=annotated_transformer.checks.classroom",
@@ -25,26 +32,13 @@ c.LimitOutput.max_traceback = 20
 c.OverwriteCells.add_missing_cells = True
 
 # Files that students handed in elsewhere, named like ada_ps1_model.ipynb. A student's
-# name is all that stands before: grace-hopper, m.curie, 2026_17.
+# name is all that stands before: grace-hopper, m.curie, 2026_17. Names with other signs
+# are left out, since pages show them.
 c.FileNameCollectorPlugin.named_regexp = (
-    r"(?:.*[/\\])?(?P<student_id>[^/\\]+?)_(?P<file_id>ps\d_[a-z]+)"
+    r"(?:.*[/\\])?(?P<student_id>[\w][\w .@+-]*?)_(?P<file_id>ps\d_[a-z]+)"
 )
 c.FileNameCollectorPlugin.valid_ext = [".ipynb"]
 
-# Feedback pages need no network: no formula in them, and so no MathJax from afar. Their
-# list of points names each test.
-
-
-def tidy_feedback(assignment, notebooks, **_):
-    """Take the script out of the page that was just made, and name its tests."""
-    for notebook in map(Path, notebooks):
-        page = Path("feedback", notebook.parts[-3], assignment, f"{notebook.stem}.html")
-        text = page.read_text("utf-8")
-        text = re.sub(r'<script src="https?:[^"]*"> ?</script>', "", text)
-        text = re.sub(
-            r'(<a href="#(\w+)">)Test cell<', r"\1Test <code>\2</code><", text
-        )
-        page.write_text(text, "utf-8")
-
-
-c.GenerateFeedback.post_convert_hook = tidy_feedback
+# What students wrote runs nothing in a browser: not in the feedback pages, which need
+# no network and whose list of points names each test, and not in the Formgrader.
+pages.protect(c)

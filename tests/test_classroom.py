@@ -1,13 +1,16 @@
 """The classroom from end to end, by the commands that `book/teach.md` gives."""
 
 import csv
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
+import attacks
 import nbformat
 import pytest
 from nbgrader.api import Gradebook
@@ -29,40 +32,41 @@ SHARED = {
     "scores = query @ key.mT / math.sqrt(query.size(-1))",
 }
 
-# What eight students hand in, as changes of the perfect answers, and what they get.
+# What ten students hand in, as changes of the perfect answers, and what they get.
 UNSCALED = SOLUTIONS["attention"].replace(" / math.sqrt(query.size(-1))", "")
 BESSEL = SOLUTIONS["norm"].replace("correction=0", "correction=1")
 LOOP = (
     "def repaired_attention(query, key, value, mask):\n    while True:\n        pass\n"
 )
-MISCHIEF = """import os, shutil, subprocess
-from pathlib import Path
+MISCHIEF = """
+import mmap, os, shutil
 
 for harm in (
-    lambda: os.remove("../../../submitted/perfect/ps1_model/ps1_model.ipynb"),
-    lambda: shutil.rmtree("../../../submitted"),
-    lambda: os.remove("../../../gradebook.db"),
-    lambda: os.rename("../../../gradebook.db", "mine.db"),
-    lambda: open("../../../gradebook.db", "w"),
-    lambda: Path("../../../source/ps1_model/ps1_model.ipynb").write_text(""),
-    lambda: subprocess.run(["rm", "-rf", "../../../submitted"]),
-    lambda: os.system("rm -rf ../../../submitted"),
+    lambda: os.remove(f"{COURSE}/submitted/perfect/ps1_model/ps1_model.ipynb"),
+    lambda: shutil.rmtree(f"{COURSE}/submitted"),
+    lambda: Path(f"{COURSE}/source/ps1_model/ps1_model.ipynb").write_text(""),
+    lambda: mmap.mmap(-1, 6_000_000_000),  # shared memory
 ):
     try:
         harm()
-    except PermissionError as error:
+    except OSError as error:
         print("refused:", error)
 os.remove("ps1_model.ipynb")  # its own copy: allowed
+os.symlink(f"{COURSE}/gradebook.db", "ps1_model.ipynb")  # a trap for who writes it
+print("met:", json.dumps(run(COURSE, 9)))
 """
+ATTACKS = Path(attacks.__file__).read_text("utf-8").partition("\nif __name__")[0]
 STUDENTS = {
     "perfect": ({}, 48),
     "partial": ({"attention": UNSCALED, "norm": BESSEL, "heads": "..."}, 33),
     "empty": (None, 0),
     "hanging": ({"masks": "while True:\n    pass", "bug_leak": LOOP}, 34),
     "printing": ({"masks": SOLUTIONS["masks"] + '\nprint("x" * 10**9)\n'}, 48),
-    "deleting": ({"masks": MISCHIEF}, 42),
+    "attacking": ({"masks": ATTACKS + MISCHIEF}, 42),
     "crashing": ({"heads": "import os\n\nos._exit(1)"}, 0),
     "failing": ({"masks": "def padding_mask(ids:"}, 42),
+    "copying": ({}, 48),
+    "stripped": ({}, 48),
 }
 
 
@@ -85,9 +89,27 @@ def answered(course, assignment, changes):
     return notebook
 
 
+def copy_and_split(notebook):
+    """Copy one answer, and split another in the middle of its function."""
+    at = {settings(c).get("grade_id"): i for i, c in enumerate(notebook.cells)}
+    norm = notebook.cells[at["norm"]]
+    rest = deepcopy(norm)
+    norm.source, _, rest.source = norm.source.partition("\n")
+    notebook.cells.insert(at["norm"] + 1, rest)
+    notebook.cells.insert(at["masks"] + 1, deepcopy(notebook.cells[at["masks"]]))
+
+
 def hand_in(course, student, changes):
     """What a student sends of the first problem set, named as the page says."""
+    if changes:
+        named = f"COURSE = {str(course)!r}\n"
+        changes = {k: named + v if "COURSE" in v else v for k, v in changes.items()}
     notebook = answered(course, "ps1_model", changes)
+    if student == "copying":
+        copy_and_split(notebook)
+    if student == "stripped":
+        for cell in notebook.cells:
+            cell.metadata.clear()
     folder = course / "downloaded" / "ps1_model" / "archive"
     folder.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, folder / f"{student}_ps1_model.ipynb")
@@ -237,13 +259,30 @@ def test_a_submission_that_prints_a_gigabyte_is_cut(course):
     assert f"a cell may print {LIMIT:,} characters" in page_of(folder, "printing")
 
 
-def test_a_submission_that_deletes_files_harms_nobody(course):
+def test_a_submission_that_attacks_the_course_harms_nobody(course):
     folder, _ = course
     for student in STUDENTS:
         assert (folder / f"submitted/{student}/ps1_model/ps1_model.ipynb").exists()
     assert (folder / "source/ps1_model/ps1_model.ipynb").stat().st_size > 1000
-    page = page_of(folder, "deleting")
-    assert page.count("refused: ") == MISCHIEF.count("lambda")
+    path = folder / "autograded/attacking/ps1_model/ps1_model.ipynb"
+    assert not path.is_symlink()
+    (cell,) = (c for c in nbformat.read(path, 4).cells if "import mmap" in c.source)
+    printed = "".join(output.get("text", "") for output in cell.outputs)
+    assert printed.count("refused: ") == MISCHIEF.count("lambda")
+    met = json.loads(printed.partition("met: ")[2])
+    assert [name for name, error in met.items() if error == "done"] == []
+    assert not list(folder.glob("submitted/*/*/[a-e].*"))
+
+
+def test_copied_split_and_unlabeled_cells_are_mended_and_said(course):
+    folder, said = course
+    page = page_of(folder, "copying")
+    assert "Repaired before grading" in page
+    assert "Copies of the cell <code>masks</code> were dropped" in page
+    assert "Your answer <code>norm</code> stood in 2 cells" in page
+    assert "came without the labels of these cells" in page_of(folder, "stripped")
+    assert "Repaired before grading" not in page_of(folder, "perfect")
+    assert "Repaired: Copies of the cell `masks`" in said["autograde"]
 
 
 def test_a_submission_that_kills_its_kernel_is_named(course):

@@ -3,9 +3,9 @@
     c.Execute.extra_arguments = ["--ext=annotated_transformer.checks.classroom"]
 
 in `nbgrader_config.py` loads it into the kernel of each submission, before its first
-cell. It stops a cell that prints without end, and refuses to write, rename or delete
-files outside the submission's own folder. It stops accidents and simple mischief. It is
-no jail: who wants to get around it can, so grade in a container (see `book/teach.md`).
+cell. It stops a cell that prints without end or takes all memory, and answers with a
+sentence when one writes, renames or deletes files outside the submission's own folder.
+It stops accidents. What stops malice is `sandbox.py`, around the whole kernel.
 """
 
 import os
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 LIMIT = 100_000  # characters that one cell may print
+MEMORY = 4_000_000_000  # bytes
 DELETING = {"os.remove", "os.rmdir", "os.truncate", "shutil.rmtree", "shutil.move"}
 CHANGING = {"os.chmod", "os.chown", "os.mkdir", "os.utime", "os.symlink", "os.link"}
 RUNNING = {"os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen"}
@@ -49,23 +50,15 @@ class LimitedStream:
         return getattr(self.stream, name)
 
 
-def own_folder_only(own: Path) -> Any:
-    """An audit hook that refuses to change files outside a folder.
-
-    The system's folder for temporary files is open, too, unless the course lies in it:
-    then what is three folders up (course/autograded/student/assignment) is closed.
-    """
-    own = own.resolve()
-    course = own.parents[2] if len(own.parents) > 2 else own
-    temporary = Path(tempfile.gettempdir()).resolve()
+def own_folder_only(*own: Path) -> Any:
+    """An audit hook that refuses to change files outside these folders."""
+    places = [folder.resolve() for folder in own]
 
     def refuse(path: Any) -> None:
         if isinstance(path, int) or path is None:  # an open file
             return
         place = Path(os.path.realpath(os.fsdecode(path)))
-        if place.is_relative_to(own) and place != own:
-            return
-        if place.is_relative_to(temporary) and not place.is_relative_to(course):
+        if any(folder in place.parents for folder in places):
             return
         if str(place) == os.devnull:
             return
@@ -90,6 +83,16 @@ def own_folder_only(own: Path) -> Any:
     return hook
 
 
+def limit_memory() -> None:
+    """Let the submission take MEMORY bytes beyond what Python and PyTorch hold."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
+
+
 def load_ipython_extension(shell: Any) -> None:
     """Called by IPython when the kernel starts, in the submission's folder."""
     sys.stdout, sys.stderr = LimitedStream(sys.stdout), LimitedStream(sys.stderr)
@@ -103,4 +106,5 @@ def load_ipython_extension(shell: Any) -> None:
     # Some libraries start a program when they are imported: let them do it first.
     import torch  # noqa: F401
 
-    sys.addaudithook(own_folder_only(Path.cwd()))
+    limit_memory()
+    sys.addaudithook(own_folder_only(Path.cwd(), Path(tempfile.gettempdir())))
