@@ -42,3 +42,24 @@ for _ in range(100):
     step = grading.SandboxedExecute(required=False)
     notebook, _ = step.preprocess(notebook, {"metadata": {"path": str(tmp_path)}})
     assert len(notebook.cells[0].outputs) == 4
+
+
+def test_an_error_is_kept_after_a_thousand_pictures(monkeypatch, tmp_path):
+    monkeypatch.setattr(grading, "OUTPUT_CHARACTERS", 5000)
+    monkeypatch.setattr(grading.sandbox, "missing", lambda: "this is Darwin")
+    code = "print('x' * 9000)\nraise ValueError('wrong')"
+    assert executed(tmp_path, code, required=False) == "wrong"
+
+
+def test_a_kernel_that_ends_can_not_hold_up_the_teacher(tmp_path, caplog):
+    if grading.sandbox.missing():
+        pytest.skip(grading.sandbox.missing())
+    code = """import os
+os.write(1, b"my last words")
+for name in os.listdir(".."):
+    if name.endswith(".log"):
+        os.remove(f"../{name}")
+os.mkfifo("../kernel.log")
+os._exit(1)"""
+    with pytest.raises(RuntimeError):
+        executed(tmp_path, code)

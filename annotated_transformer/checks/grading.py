@@ -10,9 +10,8 @@ import os
 import shutil
 import sys
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 from jupyter_client.manager import AsyncKernelManager
@@ -68,7 +67,10 @@ class SandboxedExecute(Execute):
             self.log.warning("No sandbox: %s. Submissions run with your rights", lack)
         self.kept: Counter[int] = Counter()
         own = resources["metadata"]["path"]
-        with TemporaryDirectory(prefix="graded-", ignore_cleanup_errors=True) as folder:
+        with (
+            TemporaryDirectory(prefix="graded-", ignore_cleanup_errors=True) as folder,
+            TemporaryFile() as self.log_file,  # outside, where no submission renames it
+        ):
             self.folder = Path(folder).resolve()
             shutil.copytree(own, self.folder / "work", symlinks=True)
             resources["metadata"]["path"] = str(self.folder / "work")
@@ -95,22 +97,24 @@ class SandboxedExecute(Execute):
         else:
             sandbox.furnish(self.folder)
             environment = sandbox.environment(self.folder)
-        super().start_new_kernel(env=environment, **kwargs)
+        said = {"stdout": self.log_file, "stderr": self.log_file}
+        super().start_new_kernel(env=environment, **said, **kwargs)
 
     def output(
         self, outs: list, msg: dict, display_id: str | None, cell_index: int
     ) -> NotebookNode | None:
-        """Keep an output, but not more of them than a page can show."""
+        """Keep an output, but not more of them than a page can show; every error."""
         self.kept[cell_index] += len(str(msg["content"]))
-        if self.kept[cell_index] > OUTPUT_CHARACTERS:
+        if self.kept[cell_index] > OUTPUT_CHARACTERS and msg["msg_type"] != "error":
             return None
         return super().output(outs, msg, display_id, cell_index)
 
     def tell_why(self) -> None:
         """The last words of a kernel, for the teacher."""
-        with suppress(OSError):
-            said = (self.folder / "kernel.log").read_text("utf-8", "replace")
-            self.log.error("The kernel ended. Its last words: %a", said[-500:])
+        size = self.log_file.seek(0, os.SEEK_END)
+        self.log_file.seek(max(0, size - 500))
+        said = self.log_file.read().decode("utf-8", "replace")
+        self.log.error("The kernel ended. Its last words: %a", said)
 
 
 SANITIZE = [Repair, *Autograde.sanitize_preprocessors.default()]

@@ -84,7 +84,7 @@ class Harmless(Preprocessor):
         """An output as text, pictures and clean HTML."""
         if "data" not in output:
             return output
-        kept = {kind: data for kind, data in output.data.items() if kind in SHOWN}
+        kept = {k: v for k, v in output.data.items() if k in SHOWN and type(v) is str}
         if "text/html" in kept:
             kept["text/html"] = clean(kept["text/html"])
         for kind in ("image/png", "image/jpeg"):

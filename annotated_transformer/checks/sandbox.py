@@ -306,14 +306,10 @@ def main(arguments: list[str]) -> None:
     """Close everything, then become the command."""
     folder, _, closed, _, *command = arguments
     own = Path(folder).resolve()
-    log = os.open(own / "kernel.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    nothing = os.open(os.devnull, os.O_RDONLY)
     try:
         close_all(own, Path(closed).resolve())
     except (CannotClose, OSError) as error:
         sys.exit(f"no sandbox: {error}")
-    for here, there in ((nothing, 0), (log, 1), (log, 2)):
-        os.dup2(here, there)
     os.closerange(3, OPEN_FILES)
     os.execv(command[0], command)
 
