@@ -93,10 +93,11 @@ def copy_and_split(notebook):
     """Copy one answer, and split another in the middle of its function."""
     at = {settings(c).get("grade_id"): i for i, c in enumerate(notebook.cells)}
     norm = notebook.cells[at["norm"]]
-    rest = deepcopy(norm)
+    rest, copy = deepcopy(norm), deepcopy(notebook.cells[at["masks"]])
+    rest.id, copy.id = "rest", "copy"
     norm.source, _, rest.source = norm.source.partition("\n")
     notebook.cells.insert(at["norm"] + 1, rest)
-    notebook.cells.insert(at["masks"] + 1, deepcopy(notebook.cells[at["masks"]]))
+    notebook.cells.insert(at["masks"] + 1, copy)
 
 
 def hand_in(course, student, changes):

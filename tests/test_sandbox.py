@@ -1,11 +1,13 @@
 """The sandbox against attacks that get through without it."""
 
 import json
+import re
 import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import attacks
 import pytest
@@ -120,6 +122,22 @@ def test_a_machine_without_a_sandbox_says_what_it_lacks(monkeypatch):
     monkeypatch.setattr(sandbox.sys, "platform", "darwin")
     monkeypatch.setattr(sandbox.platform, "system", lambda: "Darwin")
     assert sandbox.missing() == "this is Darwin, and the sandbox needs Linux"
+
+
+@pytest.mark.parametrize(
+    ("column", "headers"), [(0, "*/asm/unistd_64.h"), (1, "asm-generic/unistd.h")]
+)
+def test_the_numbers_of_calls_are_those_of_the_kernel(column, headers):
+    found = list(Path("/usr/include").glob(headers))
+    if not found:
+        pytest.skip(f"no kernel headers here: /usr/include/{headers}")
+    defined = re.compile(r"#define __NR(?:3264)?_(\w+)\s+(\d+)")
+    known = dict(reversed(defined.findall(found[0].read_text())))
+    newer = {"fchmodat2", "setxattrat", "removexattrat", "file_setattr"}
+    ours = {**sandbox.REFUSED, **sandbox.WITHOUT_EFFECT, **sandbox.BY_ARGUMENT}
+    for name, numbers in ours.items():
+        if name in known or name not in newer:
+            assert numbers[column] == int(known.get(name, -1)), name
 
 
 def test_the_command_gets_no_password_of_the_teacher(monkeypatch, tmp_path):
