@@ -39,7 +39,7 @@ LOOP = (
     "def repaired_attention(query, key, value, mask):\n    while True:\n        pass\n"
 )
 MISCHIEF = """
-import mmap, os, shutil
+import ctypes, mmap, os, shutil
 
 for harm in (
     lambda: os.remove(f"{COURSE}/submitted/perfect/ps1_model/ps1_model.ipynb"),
@@ -52,7 +52,8 @@ for harm in (
     except OSError as error:
         print("refused:", error)
 os.remove("ps1_model.ipynb")  # its own copy: allowed
-os.symlink(f"{COURSE}/gradebook.db", "ps1_model.ipynb")  # a trap for who writes it
+# A trap for whoever writes the notebook that was run; ctypes, so that no hook sees it.
+ctypes.CDLL(None).symlink(f"{COURSE}/gradebook.db".encode(), b"ps1_model.ipynb")
 print("met:", json.dumps(run(COURSE, 9)))
 """
 ATTACKS = Path(attacks.__file__).read_text("utf-8").partition("\nif __name__")[0]
@@ -267,7 +268,7 @@ def test_a_submission_that_attacks_the_course_harms_nobody(course):
     assert (folder / "source/ps1_model/ps1_model.ipynb").stat().st_size > 1000
     path = folder / "autograded/attacking/ps1_model/ps1_model.ipynb"
     assert not path.is_symlink()
-    (cell,) = (c for c in nbformat.read(path, 4).cells if "import mmap" in c.source)
+    (cell,) = (c for c in nbformat.read(path, 4).cells if "ctypes, mmap" in c.source)
     printed = "".join(output.get("text", "") for output in cell.outputs)
     assert printed.count("refused: ") == MISCHIEF.count("lambda")
     met = json.loads(printed.partition("met: ")[2])
