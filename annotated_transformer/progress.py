@@ -103,12 +103,11 @@ class Progress:
         self.identity = identity
         self.state, self.best_weights = State(), ""
         self.history: list[dict[str, Any]] = []
-        if group.main:
-            remove_unfinished(run)
-            remove_unfinished(run / "checkpoints")
         checkpoints = list_checkpoints(run)
         if resume and checkpoints:
             self.restore(checkpoints[-1])
+        if group.main:
+            self.tidy()
         self.now = self.step  # the step in progress
         self.loss, self.tokens = 0.0, 0  # since the last validation
         self.started = time.monotonic() - 60 * self.state.minutes
@@ -255,7 +254,7 @@ class Progress:
             )
 
     def write(self, improved: bool) -> None:
-        """Write what `save` recorded, and delete checkpoints beyond `keep`.
+        """Write what `save` recorded; then older checkpoints may go.
 
         The checkpoint comes before the best weights, which `restore_best` can take from
         it if the run is stopped between the two.
@@ -276,11 +275,17 @@ class Progress:
         save_checkpoint(folder, self.model, self.optimizer, asdict(record))
         if improved:
             save_weights(self.run / WEIGHTS, self.model)
-        for old in list_checkpoints(self.run)[: -self.config.keep]:
-            remove_folder(old)
+        self.tidy()
         if self.writer:
             for name, number in self.history[-1].items():
                 self.writer.add_scalar(name, number, self.step)
+
+    def tidy(self) -> None:
+        """Delete checkpoints beyond `keep`, and what a killed writer left behind."""
+        for old in list_checkpoints(self.run)[: -self.config.keep]:
+            remove_folder(old)
+        remove_unfinished(self.run)
+        remove_unfinished(self.run / "checkpoints")
 
 
 def read_history(run: Path) -> list[dict[str, Any]]:
