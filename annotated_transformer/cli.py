@@ -128,6 +128,16 @@ def train(
     vocab_size: Annotated[
         int | None, typer.Option(help="Subwords to learn; 0 uses whole words.")
     ] = None,
+    source_lang: Annotated[
+        str | None,
+        typer.Option(
+            help="Source language of your own corpus, as spaCy names it, such as fr: "
+            "its rules tell words (--vocab-size 0) and sentences apart. [default: de]"
+        ),
+    ] = None,
+    target_lang: Annotated[
+        str | None, typer.Option(help="Its target language. [default: en]")
+    ] = None,
     d_model: Annotated[int | None, typer.Option(rich_help_panel=SHAPE)] = None,
     d_ff: Annotated[int | None, typer.Option(rich_help_panel=SHAPE)] = None,
     n_heads: Annotated[int | None, typer.Option(rich_help_panel=SHAPE)] = None,
@@ -191,6 +201,8 @@ def train(
         test=test,
         size=size,
         vocab_size=vocab_size,
+        source_lang=source_lang,
+        target_lang=target_lang,
         model=changed(
             recipe.model,
             d_model=d_model,

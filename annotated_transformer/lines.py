@@ -25,7 +25,6 @@ def translate_lines(
     *,
     search: Callable[..., list[list[int]]] = beam_search,
     split: bool = True,
-    language: str = "de",
 ) -> list[Line]:
     """Translate each sentence of each line on its own, and join what belongs together.
 
@@ -35,7 +34,7 @@ def translate_lines(
     errors: list[str | None] = []
     for line in lines:
         try:
-            found = sentences(line, language) if split else [line]
+            found = sentences(line, translator.source_lang) if split else [line]
             for sentence in found:
                 translator.encode(sentence)
         except InputError as error:

@@ -15,6 +15,8 @@ from annotated_transformer.settings import checked, parsed
 SETTINGS = "settings.json"  # in the folder of a model or a run
 MAY_CHANGE = ("steps", "patience", "keep")  # of a run that is resumed
 
+Language = Annotated[str, Field(pattern="^[a-z]{2,3}$")]
+
 FOR_CAPTIONS = TrainingConfig(
     steps=3_200,
     batch_tokens=2_000,
@@ -32,6 +34,7 @@ class Recipe:
     `validation` and `test` name files to use instead of a part of the corpus.
     `vocab_size` is the number of subwords, or 0 for whole words; `size` is the number
     of grammar pairs to train on. The model's own vocabulary follows from the tokenizer.
+    `source_lang` and `target_lang` are spaCy's names of languages, for its rules.
     `start_from` is the run whose weights and tokenizer are the first ones of this run.
     """
 
@@ -44,6 +47,8 @@ class Recipe:
     vocab_size: Annotated[int, Field(ge=0, le=1_000_000)] = 4_000
     size: Annotated[int, Field(ge=1, le=MAX_SIZE)] = 20_000
     start_from: str | None = None
+    source_lang: Language = "de"
+    target_lang: Language = "en"
 
     def settings(self) -> dict[str, Any]:
         """All fields but the model, as settings.json stores them."""

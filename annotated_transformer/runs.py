@@ -35,6 +35,7 @@ from annotated_transformer.recipes import (
     recipe_for,
 )
 from annotated_transformer.scores import corpus_scores, word_bleu
+from annotated_transformer.special import EOS, UNK
 from annotated_transformer.text import look_alike
 from annotated_transformer.tokenizers import (
     SubwordTokenizer,
@@ -59,8 +60,12 @@ def first_recipe(
     recipe = recipe_for(corpus or "grammar")
     if start_from is None:
         return recipe
-    model = read_settings(start_from).model
-    return replace(recipe, start_from=str(start_from), model=model)
+    first = read_settings(start_from)
+    recipe = replace(recipe, start_from=str(start_from), model=first.model)
+    if first.recipe is None:
+        return recipe
+    source, target = first.recipe.source_lang, first.recipe.target_lang
+    return replace(recipe, source_lang=source, target_lang=target)
 
 
 def prepare(run: Path, recipe: Recipe, *, data_dir: Path | None, resume: bool) -> None:
@@ -79,6 +84,7 @@ def prepare(run: Path, recipe: Recipe, *, data_dir: Path | None, resume: bool) -
     pairs = load_splits(recipe, data_dir)
     warn_of_splits(pairs)
     tokenizer = load_tokenizer(run) if begun else first_tokenizer(recipe, pairs)
+    warn_of_unknown(pairs["validation"], tokenizer)
     target = None if tokenizer.shared else tokenizer.target_vocab_size
     model = replace(
         recipe.model, vocab_size=tokenizer.source_vocab_size, tgt_vocab_size=target
@@ -157,13 +163,28 @@ def warn_if_few(split: str, pairs: list[Pair]) -> None:
         warn(f"the {split} split has {len(pairs)} sentences: too few for sure scores")
 
 
+def warn_of_unknown(pairs: list[Pair], tokenizer: Tokenizer) -> None:
+    """Warn if most of the validation split is unknown to the tokenizer."""
+    sides = zip(*encode(pairs, tokenizer), strict=True)
+    for side, rows in zip(("source", "target"), sides, strict=True):
+        ids = [i for row in rows for i in row if i != EOS]
+        if ids and 2 * ids.count(UNK) >= len(ids):
+            warn(
+                f"{ids.count(UNK):,} of {len(ids):,} {side} tokens of the validation "
+                "split are unknown to the tokenizer: is it the same language as the "
+                f"training split's, and the one that --{side}-lang names?"
+            )
+
+
 def first_tokenizer(recipe: Recipe, pairs: dict[str, list[Pair]]) -> Tokenizer:
     """That of the run to start from, or one learned from the training split."""
     if recipe.start_from:
         return load_tokenizer(recipe.start_from)
     if recipe.vocab_size:
         return SubwordTokenizer.train(pairs["train"], vocab_size=recipe.vocab_size)
-    return WordTokenizer.train(pairs["train"])
+    return WordTokenizer.train(
+        pairs["train"], source_lang=recipe.source_lang, target_lang=recipe.target_lang
+    )
 
 
 def need_short(
@@ -371,7 +392,8 @@ def evaluate(
         )
         scores = asdict(corpus_scores(hypotheses, references))
         signature = scores.pop("signature")
-        scores["word_bleu"] = word_bleu(hypotheses, references)
+        language = translator.target_lang
+        scores["word_bleu"] = word_bleu(hypotheses, references, language=language)
         results[name] = scores | {"signature": signature}
     return results
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from annotated_transformer.errors import InputError
 from annotated_transformer.special import PAD
 from annotated_transformer.text import normalize, unspaced_language
-from annotated_transformer.tokenizers import split_words
+from annotated_transformer.tokenizers import has_rules, split_words
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,15 @@ def word_bleu(
     """BLEU over lowercased spaCy words, as in well-known tutorials.
 
     Case is ignored, and hyphens and "n't" are split differently than by 13a: compare it
-    only with scores that were computed the same way.
+    only with scores that were computed the same way. Without spaces between words, each
+    character counts as one; of a language without rules here, spaces tell words apart.
     """
     from torchtext.data.metrics import bleu_score
 
+    if unspaced_language(references):
+        language = "zh"
+    elif not has_rules(language):
+        language = "xx"
     words, reference_words = (
         [[word.lower() for word in split_words(text, language)] for text in texts]
         for texts in (hypotheses, references)

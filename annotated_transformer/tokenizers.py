@@ -17,9 +17,15 @@ from annotated_transformer.corpora import Pair
 from annotated_transformer.errors import InputError
 from annotated_transformer.files import read_json, whole_or_nothing, write_json
 from annotated_transformer.special import BOS, EOS, PAD, SPECIALS, UNK
-from annotated_transformer.text import has_endless_word, normalize
+from annotated_transformer.text import (
+    UNSPACED,
+    has_endless_word,
+    normalize,
+    unspaced_language,
+)
 
 SUBWORD_FILE, WORD_FILE = "tokenizer.model", "tokenizer.json"
+LANGUAGES = ("source_lang", "target_lang")  # spaCy's names of them, such as "de"
 
 
 @runtime_checkable
@@ -146,19 +152,39 @@ class WordTokenizer:
 
     shared = False
 
-    def __init__(self, source_counts: dict[str, int], target_counts: dict[str, int]):
+    def __init__(
+        self,
+        source_counts: dict[str, int],
+        target_counts: dict[str, int],
+        *,
+        source_lang: str = "de",
+        target_lang: str = "en",
+    ):
+        for language in (source_lang, target_lang):
+            spacy_tokenizer(language)  # or it is refused
+        self.source_lang, self.target_lang = source_lang, target_lang
         self.source = torchtext_vocabulary(source_counts)
         self.target = torchtext_vocabulary(target_counts)
         self.source_vocab_size = len(self.source)
         self.target_vocab_size = len(self.target)
 
     @classmethod
-    def train(cls, pairs: Iterable[Pair], *, min_freq: int = 2) -> "WordTokenizer":
+    def train(
+        cls,
+        pairs: Iterable[Pair],
+        *,
+        min_freq: int = 2,
+        source_lang: str = "de",
+        target_lang: str = "en",
+    ) -> "WordTokenizer":
         """Keep the words that occur at least `min_freq` times in the training split."""
+        pairs = list(pairs)
+        need_language([source for source, _ in pairs], source_lang, "source")
+        need_language([target for _, target in pairs], target_lang, "target")
         counts: tuple[Counter[str], Counter[str]] = Counter(), Counter()
         for source, target in pairs:
-            counts[0].update(split_words(source, "de"))
-            counts[1].update(split_words(target, "en"))
+            counts[0].update(split_words(source, source_lang))
+            counts[1].update(split_words(target, target_lang))
         kept = [{w: n for w, n in side.items() if n >= min_freq} for side in counts]
         for side, words in zip(counts, kept, strict=True):
             if not words:
@@ -166,50 +192,55 @@ class WordTokenizer:
                     f"min_freq ({min_freq}) leaves no word: the most frequent one "
                     f"occurs {max(side.values(), default=0)} times"
                 )
-        return cls(*kept)
+        return cls(*kept, source_lang=source_lang, target_lang=target_lang)
 
     @classmethod
     def load(cls, folder: Path) -> "WordTokenizer":
         """Read what `save` wrote. Raises InputError if it is damaged."""
         saved = read_json(folder / WORD_FILE)
         try:
-            return cls({**saved["source"]}, {**saved["target"]})
+            languages = {key: saved[key] for key in LANGUAGES if key in saved}
+            return cls({**saved["source"]}, {**saved["target"]}, **languages)
         except (KeyError, TypeError):
             raise InputError(
                 f"{folder / WORD_FILE} holds no word counts: copy it again"
             ) from None
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`, the words and how often each was seen."""
+        """Write `tokenizer.json`: languages, words, and how often each was seen."""
         sides = {"source": self.source, "target": self.target}
         counts = {
             side: {word: vocab.freqs[word] for word in vocab.itos[len(SPECIALS) :]}
             for side, vocab in sides.items()
         }
-        write_json(folder / WORD_FILE, counts)
+        languages = {key: getattr(self, key) for key in LANGUAGES}
+        write_json(folder / WORD_FILE, languages | counts)
         (folder / SUBWORD_FILE).unlink(missing_ok=True)
 
     def encode_source(self, text: str) -> list[int]:
-        """The ids of a German text, ending with EOS."""
-        return [*(self.source[word] for word in split_words(text, "de")), EOS]
+        """The ids of a text in the source language, ending with EOS."""
+        return [*map(self.source.__getitem__, split_words(text, self.source_lang)), EOS]
 
     def encode_target(self, text: str) -> list[int]:
-        """The ids of an English text, ending with EOS."""
-        return [*(self.target[word] for word in split_words(text, "en")), EOS]
+        """The ids of a text in the target language, ending with EOS."""
+        return [*map(self.target.__getitem__, split_words(text, self.target_lang)), EOS]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The English text up to the first EOS, guessing where the spaces were."""
-        text = " ".join(self.target.itos[i] for i in content_ids(ids))
+        """The text up to the first EOS, guessing where the spaces were."""
+        words = [self.target.itos[i] for i in content_ids(ids)]
+        if self.target_lang in UNSPACED:
+            return "".join(words)
+        text = " ".join(words)
         text = re.sub(r" (n't\b|'(?:s|re|m|ll|ve|d)\b|[.,;:!?%)\]}])", r"\1", text)
         text = re.sub(r"([(\[{$]) ", r"\1", text)
         return re.sub(r"(?<=\w) ([-/]) (?=\w)", r"\1", text)  # blond-haired
 
     def source_pieces(self, ids: Iterable[int]) -> list[str]:
-        """One German label for each id."""
+        """One label of the source language for each id."""
         return [self.source.itos[i] for i in ids]
 
     def target_pieces(self, ids: Iterable[int]) -> list[str]:
-        """One English label for each id."""
+        """One label of the target language for each id."""
         return [self.target.itos[i] for i in ids]
 
 
@@ -238,7 +269,7 @@ def content_ids(ids: Iterable[int]) -> list[int]:
 
 
 def split_words(text: str, language: str) -> list[str]:
-    """The words of a text, by spaCy's rules for a language, "de" or "en"."""
+    """The words of a text, by spaCy's rules for a language, such as "de" or "en"."""
     text = normalize(text)
     if has_endless_word(text):
         return text.split()
@@ -247,10 +278,37 @@ def split_words(text: str, language: str) -> list[str]:
 
 @cache
 def spacy_tokenizer(language: str) -> Any:
-    """spaCy's tokenizer for a language, "de" or "en", loaded once."""
+    """spaCy's tokenizer for a language, such as "de" or "en", loaded once."""
     import spacy
 
-    return spacy.blank(language).tokenizer  # rules alone: no model to download
+    try:
+        return spacy.blank(language).tokenizer  # rules alone: no model to download
+    except (ImportError, ValueError, AttributeError, TypeError) as error:
+        cause = " ".join(str(error).split())
+        raise InputError(
+            f"spaCy has no rules here for the words of {language!r}: name another "
+            f"language, install what it needs, or use subwords ({cause})"
+        ) from None
+
+
+def has_rules(language: str) -> bool:
+    """Whether spaCy can find the words of a language on this machine."""
+    try:
+        spacy_tokenizer(language)
+    except InputError:
+        return False
+    return True
+
+
+def need_language(texts: list[str], language: str, side: str) -> None:
+    """Raise InputError if the rules of a language find no words in these texts."""
+    found = unspaced_language(texts)
+    if found and language not in UNSPACED:
+        raise InputError(
+            f"the {side} side looks like {found!r}, which has no spaces between words: "
+            f"the rules of {language!r} find none. Name the language with "
+            f"--{side}-lang {found}, or use subwords"
+        )
 
 
 def torchtext_vocabulary(counts: dict[str, int]) -> Any:

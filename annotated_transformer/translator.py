@@ -31,8 +31,16 @@ BATCH_TOKENS = 4_000  # source tokens decoded at once
 class Translator:
     """Translates sentences; saved as a folder of settings, tokenizer and weights."""
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer):
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        *,
+        source_lang: str = "de",
+        target_lang: str = "en",
+    ):
         self.model, self.tokenizer = model, tokenizer
+        self.source_lang, self.target_lang = source_lang, target_lang
         self.batch_tokens = BATCH_TOKENS
 
     def make_room(self, beam_size: int) -> None:
@@ -50,7 +58,8 @@ class Translator:
         """
         place = choose_device(device)
         folder = Path(folder)
-        config, tokenizer = read_settings(folder).model, load_tokenizer(folder)
+        settings, tokenizer = read_settings(folder), load_tokenizer(folder)
+        config, recipe = settings.model, settings.recipe
         sizes = (tokenizer.source_vocab_size, tokenizer.target_vocab_size)
         wanted = (config.vocab_size, config.tgt_vocab_size or config.vocab_size)
         if sizes != wanted:
@@ -61,7 +70,10 @@ class Translator:
         check_sizes(folder / weights, config)
         model = Transformer(config)
         load_weights(folder / weights, model)
-        return cls(model.eval().to(place), tokenizer)
+        made = cls(model.eval().to(place), tokenizer)
+        if recipe:
+            made.source_lang, made.target_lang = recipe.source_lang, recipe.target_lang
+        return made
 
     @property
     def device(self) -> torch.device:

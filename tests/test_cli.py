@@ -234,6 +234,50 @@ def test_the_shipped_model_says_once_that_it_knows_captions():
     assert cli("translate", "Ein Hund läuft.", "USA 🐕 im Haus.").stderr == b""
 
 
+WORDS = "train --vocab-size 0 --d-model 16 --d-ff 24 --n-heads 2 --n-layers 1".split()
+BRIEFLY = "--batch-tokens 500 --steps 2 --validate-every 2 --processes 1".split()
+
+
+def test_whole_words_of_chinese_need_its_name(tmp_path):
+    rows = [f"Hund {i} läuft.\t一只狗{i % 7}在跑。" for i in range(2_200)]
+    (tmp_path / "zh.tsv").write_text("\n".join(rows), "utf-8")
+    command = [
+        *WORDS,
+        *BRIEFLY,
+        "--corpus",
+        tmp_path / "zh.tsv",
+        "--run",
+        tmp_path / "r",
+    ]
+    refused(cli(*command), "target side", "--target-lang zh")
+    assert not (tmp_path / "r").exists()
+    refused(cli(*command, "--target-lang", "klingon"), "target_lang", "klingon")
+    refused(cli(*command, "--target-lang", "xq"), "'xq'", "--target-lang zh")
+    done = cli(*command, "--target-lang", "zh")
+    assert done.returncode == 0, done.stderr.decode()
+    settings = json.loads((tmp_path / "r" / "settings.json").read_text("utf-8"))
+    languages = settings["recipe"]["source_lang"], settings["recipe"]["target_lang"]
+    assert languages == ("de", "zh") and settings["model"]["tgt_vocab_size"] > 12
+    scored = cli("evaluate", "--model", tmp_path / "r", "--json", "--beam-size", 1)
+    assert "|tok:zh|" in json.loads(scored.stdout)["scores"]["greedy"]["signature"]
+    refused(cli(*command, "--resume", "--target-lang", "ja"), "target_lang (zh there")
+
+
+def test_validation_in_other_words_is_warned_of(tmp_path):
+    for name, word in (("train", "dog"), ("other", "собака")):
+        rows = [f"Hund {i % 9} {i % 7}\t{word} {word}" for i in range(120)]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(rows), "utf-8")
+    done = cli(
+        *WORDS,
+        *BRIEFLY,
+        *("--corpus", tmp_path / "train.tsv", "--validation", tmp_path / "other.tsv"),
+        *("--run", tmp_path / "run"),
+    )
+    assert done.returncode == 0
+    warnings = [x for x in done.stderr.decode().splitlines() if "unknown" in x]
+    assert len(warnings) == 1 and "target tokens of the validation split" in warnings[0]
+
+
 def test_missing_and_damaged_models_are_named(model, tmp_path):
     refused(cli("translate", "Hund", "--model", tmp_path), "settings.json is missing")
     for name, content in [

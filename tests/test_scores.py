@@ -193,9 +193,13 @@ def test_spellings_that_look_the_same_are_the_same():
 def test_words_of_another_language_can_be_counted():
     theirs = NO_SPACES["zh"][1]
     ours = theirs.replace("书", "报")
+    assert 50 < word_bleu([ours], [theirs]) < 100  # character by character
+    ours, theirs = "C'est l'homme qui dort ici.", "C'est l'enfant qui dort ici."
+    scores = {x: word_bleu([ours], [theirs], language=x) for x in ("en", "fr", "xq")}
     assert (
-        word_bleu([ours], [theirs]) <= 50 < word_bleu([ours], [theirs], language="zh")
-    )
+        0 < scores["en"] != scores["fr"] < 100
+    )  # l', not l'homme, is a word in French
+    assert 0 < scores["xq"] < 100  # no such rules: those of no language
 
 
 def test_unequal_lists_name_both_numbers():

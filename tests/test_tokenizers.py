@@ -301,3 +301,59 @@ def test_nearly_every_caption_comes_back_from_words(captions):
     texts = [" ".join(target.split()) for _, target in captions]
     same = [tokenizer.decode(tokenizer.encode_target(text)) == text for text in texts]
     assert sum(same) / len(texts) > 0.99
+
+
+CHINESE = [
+    ("Ein Hund läuft.", "一只狗在跑。"),
+    ("Ein Hund schläft.", "一只狗在睡觉。"),
+    ("Eine Katze schläft.", "一只猫在睡觉。"),
+]
+
+
+def test_words_of_a_language_without_spaces_need_its_name(tmp_path):
+    with pytest.raises(InputError, match=r"target side looks like 'zh'.*-lang zh"):
+        WordTokenizer.train(CHINESE, min_freq=1)
+    backwards = [(target, source) for source, target in CHINESE]
+    with pytest.raises(InputError, match=r"source side .*--source-lang zh"):
+        WordTokenizer.train(backwards, min_freq=1, target_lang="de")
+    named = WordTokenizer.train(CHINESE, min_freq=1, target_lang="zh")
+    named.save(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    assert (loaded.source_lang, loaded.target_lang) == ("de", "zh")
+    for _, target in CHINESE:
+        ids = loaded.encode_target(target)
+        assert UNK not in ids and loaded.decode(ids) == target
+
+
+@pytest.mark.parametrize("text", ["犬が走る。", "สุนัขวิ่ง", "ཁྱི་རྒྱུག", "ឆ្កែរត់"])
+def test_other_scripts_without_spaces_are_refused_too(text):
+    with pytest.raises(InputError, match=r"target side looks like '\w\w'"):
+        WordTokenizer.train([("Hund", text)] * 2)
+
+
+@pytest.mark.parametrize("language", ["klingon", "xq", "", "../de", "km"])
+def test_a_language_without_rules_is_named(language):
+    with pytest.raises(InputError, match="no rules here") as caught:
+        WordTokenizer.train([("Hund", "dog")] * 2, target_lang=language)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_languages_are_cut_by_their_own_rules():
+    pairs = [("C'est l'homme.", "È l'uomo.")]
+    tokenizer = WordTokenizer.train(
+        pairs, min_freq=1, source_lang="fr", target_lang="it"
+    )
+    pieces = tokenizer.source_pieces(tokenizer.encode_source(pairs[0][0]))
+    assert pieces == ["C'", "est", "l'", "homme", ".", "</s>"]
+
+
+def test_words_saved_without_languages_are_german_and_english(tmp_path):
+    saved = json.dumps({"source": {"Hund": 2}, "target": {"dog": 2}})
+    (tmp_path / "tokenizer.json").write_text(saved)
+    loaded = load_tokenizer(tmp_path)
+    assert (loaded.source_lang, loaded.target_lang) == ("de", "en")
+    for language in (3, None, "klingon", ["de"]):
+        damaged = json.loads(saved) | {"source_lang": language}
+        (tmp_path / "tokenizer.json").write_text(json.dumps(damaged))
+        with pytest.raises(InputError):
+            load_tokenizer(tmp_path)
