@@ -12,7 +12,7 @@ from annotated_transformer.checkpoints import WEIGHTS
 from annotated_transformer.corpora import multi30k, sample_captions
 from annotated_transformer.files import read_json
 from annotated_transformer.progress import read_history
-from annotated_transformer.recipes import RECIPES
+from annotated_transformer.recipes import RECIPES, read_settings
 from annotated_transformer.runs import evaluate
 from annotated_transformer.scores import corpus_scores
 from annotated_transformer.transformer import parameter_count
@@ -53,7 +53,7 @@ def test_the_command_on_its_card_makes_its_recipe():
         training=replace(base.training, steps=int(options["--steps"])),
     )
     settings = read_json(PRETRAINED / SETTINGS)
-    assert settings["recipe"] == recipe.settings()
+    assert read_settings(PRETRAINED).recipe.settings() == recipe.settings()
     assert settings["model"]["dropout"] == recipe.model.dropout
     assert read_history(PRETRAINED)[-1]["step"] == recipe.training.steps
     assert len(settings["averaged"]) == 5
