@@ -93,9 +93,13 @@ def sentences(text: str, language: str = "de") -> list[str]:
     before a lowercase word, or inside a sentence's quotation, nothing is cut.
     """
     text = normalize(text)
-    if not SENTENCE_END.search(text) or has_endless_word(text):
+    if unspaced_language([text]):
+        language = "zh"  # character by character
+    elif has_endless_word(text):
+        return [text]
+    if not SENTENCE_END.search(text):
         return [text]  # at once: spaCy takes seconds to load
-    rules = sentencizer("zh" if unspaced_language([text]) else language)
+    rules = sentencizer(language)
     parts, begin = [], 0
     for end in (sentence.end_char for sentence in rules(text).sents):
         opening = OPENING.search(text[begin:end])

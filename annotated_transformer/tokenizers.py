@@ -271,7 +271,7 @@ def content_ids(ids: Iterable[int]) -> list[int]:
 def split_words(text: str, language: str) -> list[str]:
     """The words of a text, by spaCy's rules for a language, such as "de" or "en"."""
     text = normalize(text)
-    if has_endless_word(text):
+    if language != "zh" and has_endless_word(text):
         return text.split()
     return [word.text for word in spacy_tokenizer(language)(text)]
 

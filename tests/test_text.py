@@ -142,6 +142,12 @@ def test_scripts_without_spaces_are_cut_at_their_own_stops(language):
     assert sentences("犬が走る。猫が寝る。", language) == ["犬が走る。", "猫が寝る。"]
 
 
+def test_a_long_line_without_spaces_is_cut():
+    assert len(sentences("一只狗在沙滩上跑。" * 100)) == 100
+    endless = f"{'x' * 20_000}. Ja. {'y' * 20_000}."
+    assert sentences(endless) == [endless]  # spaCy would take minutes
+
+
 @few
 @given(text=any_text, language=st.sampled_from(["de", "en", "zh"]))
 def test_cutting_loses_nothing(text, language):
