@@ -3,12 +3,12 @@
 import torch
 
 
-def paces(d_model):
+def frequencies(d_model):
     return 10_000 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
 
 
 def move(rows, k, angle=None):
-    angle = k * paces(rows.size(-1)) if angle is None else angle
+    angle = k * frequencies(rows.size(-1)) if angle is None else angle
     sines, cosines = rows[:, 0::2], rows[:, 1::2]
     new_sines = sines * angle.cos() + cosines * angle.sin()
     new_cosines = cosines * angle.cos() - sines * angle.sin()
@@ -17,16 +17,16 @@ def move(rows, k, angle=None):
 
 def move_by_complex_numbers(rows, k):
     pairs = torch.view_as_complex(rows.double().unflatten(-1, (-1, 2)))
-    turn = torch.exp(-1j * k * paces(rows.size(-1)))
+    turn = torch.exp(-1j * k * frequencies(rows.size(-1)))
     return torch.view_as_real(pairs * turn).flatten(1).float()
 
 
 def move_by_a_look_up(rows, k):
     """It finds the position first, among whole numbers."""
-    columns = paces(rows.size(-1)) * torch.arange(1000)[:, None]
+    columns = frequencies(rows.size(-1)) * torch.arange(1000)[:, None]
     table = torch.stack([columns.sin(), columns.cos()], -1).flatten(1)
     position = torch.cdist(rows.double(), table).argmin(-1)
-    angle = (position[:, None] + k) * paces(rows.size(-1))
+    angle = (position[:, None] + k) * frequencies(rows.size(-1))
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)
 
 
@@ -37,7 +37,7 @@ def move_in_place(rows, k):
 
 
 def old_sines_lost(rows, k):
-    angle, out = k * paces(rows.size(-1)), rows.clone().double()
+    angle, out = k * frequencies(rows.size(-1)), rows.clone().double()
     out[:, 0::2] = out[:, 0::2] * angle.cos() + out[:, 1::2] * angle.sin()
     out[:, 1::2] = out[:, 1::2] * angle.cos() - out[:, 0::2] * angle.sin()
     return out
@@ -117,7 +117,11 @@ WRONG = [
     ("check_move", lambda rows, k: None, "not done yet"),
     ("check_move", lambda rows, k: move(rows, -k), "that moves back"),
     ("check_move", lambda rows, k: move(rows, 1), "does k come in?"),
-    ("check_move", lambda rows, k: move(rows, k, torch.tensor(1.0 * k)), "own pace"),
+    (
+        "check_move",
+        lambda rows, k: move(rows, k, torch.tensor(1.0 * k)),
+        "own frequency",
+    ),
     ("check_move", lambda rows, k: move(rows, abs(k)), "k = -4 moves back"),
     ("check_move", lambda rows, k: move(rows, int(k)), "two moves by 0.5"),
     ("check_move", lambda rows, k: move(rows, k)[:2], "the shape should be (3, 6)"),
@@ -138,7 +142,7 @@ WRONG = [
     ),
     ("check_halves", lambda weight, n_heads: weight.clone(), "nothing has changed"),
     ("check_halves", way_back, "that is the way back"),
-    ("check_halves", shuffled_pairs, "in the order of their paces?"),
+    ("check_halves", shuffled_pairs, "in the order of their frequencies?"),
     ("check_halves", lambda w, n_heads: halves(w, 2), "3 heads of width 4"),
     ("check_halves", lambda w, n_heads: 2 * halves(w, n_heads), "no number may change"),
     ("check_halves", lambda w, n_heads: halves(w.T, 1).T, "rows, not the columns"),

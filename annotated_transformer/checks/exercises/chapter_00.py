@@ -98,7 +98,7 @@ def check_guess(word: str, guess: str) -> str:
         raise Mistake(f"{guess[:40]!r} is not in the sentence: {choice}")
     found, share = looked_at(word)
     verdict = "right" if found == guess else "surprise"
-    return f"{verdict}: it looks at {found!r}, with a share of {share:.1f}"
+    return f"{verdict}: it looks at {found!r}, with a weight of {share:.1f}"
 
 
 def need_articles(words: list[str]) -> None:

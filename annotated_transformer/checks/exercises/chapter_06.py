@@ -23,7 +23,7 @@ from annotated_transformer.layers import sinusoids
 __all__ = ["check_halves", "check_move", "check_places"]
 
 
-def paces(d_model: int) -> Tensor:
+def frequencies(d_model: int) -> Tensor:
     """How far each pair of columns turns from position to position."""
     return 10_000.0 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
 
@@ -31,7 +31,7 @@ def paces(d_model: int) -> Tensor:
 def rotate(x: Tensor, start: int = 0) -> Tensor:
     """Turn each pair of neighbors by its position."""
     length, d_k = x.shape[-2:]
-    angle = torch.arange(start, start + length)[:, None] * paces(d_k)
+    angle = torch.arange(start, start + length)[:, None] * frequencies(d_k)
     turns = torch.polar(torch.ones_like(angle), -angle).to(torch.complex64)
     pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))  # (..., length, d_k / 2)
     return torch.view_as_real(pairs * turns).flatten(-2)
@@ -73,10 +73,10 @@ def _move_mistakes(table: Tensor, rows: Tensor) -> list[tuple[Tensor, str]]:
         s, c = angle.sin(), angle.cos()
         return sines * c + cosines * s, cosines * c - sines * s
 
-    angle = 3 * paces(6)
+    angle = 3 * frequencies(6)
     new = moved(angle)
     reused = cosines * angle.cos() - new[0] * angle.sin()
-    one_pace = "all clocks turned by the same angle: each has its own pace"
+    one_frequency = "all clocks turned by the same angle: each has its own frequency"
     sums = pairs(sines + angle.sin(), cosines + angle.cos())
     return [
         (table[[2, 14, 37]], "that moves back: the sign of the off-diagonal pair"),
@@ -86,7 +86,7 @@ def _move_mistakes(table: Tensor, rows: Tensor) -> list[tuple[Tensor, str]]:
         (pairs(new[0], reused), "use the OLD sines for the cosines"),
         (torch.cat(new, -1), "halves: pairs should alternate"),
         (sums, "angles add up, sines don't"),
-        (pairs(*moved(torch.tensor(3.0))), one_pace),
+        (pairs(*moved(torch.tensor(3.0))), one_frequency),
     ]
 
 
@@ -185,5 +185,5 @@ def _name_halves(answer: Tensor, weight: Tensor, n_heads: int, case: str) -> Non
         need(not same(answer, wrong), message)
     kept = same(answer.sort(0)[0], weight.sort(0)[0])
     need(kept, f"{case}: no number may change, only the order of the rows")
-    order = "are the pairs still in the order of their paces?"
+    order = "are the pairs still in the order of their frequencies?"
     raise Mistake(f"{case}: the scores changed: {order}")
