@@ -37,8 +37,8 @@ def blanks_rows(weights, real, step):
     return by_diagonals(weights, real, step)
 
 
-def rollout(maps, *, road=0.5):
-    layers = [(1 - road) * m + road * torch.eye(m.size(-1)) for m in maps.mean(1)]
+def rollout(maps, *, kept=0.5):
+    layers = [(1 - kept) * m + kept * torch.eye(m.size(-1)) for m in maps.mean(1)]
     return reduce(torch.matmul, reversed(layers))
 
 
@@ -158,7 +158,7 @@ WRONG = [
     ("check_share", of_short_steps, "step 30 of 40 rows"),
     ("check_share", blanks_rows, "changes weights, which is the caller's"),
     ("check_rollout", lambda maps: None, "not done yet"),
-    ("check_rollout", lambda maps: rollout(maps, road=0), "the residual road"),
+    ("check_rollout", lambda maps: rollout(maps, kept=0), "the skip connection"),
     ("check_rollout", lambda maps: rollout(maps.flip(0)), "wrong order"),
     ("check_rollout", lambda maps: rollout(maps).T, "transposed"),
     ("check_rollout", lambda maps: 8 * rollout(maps), "rows add up to 8"),
@@ -170,7 +170,7 @@ WRONG = [
     ("check_rollout", lambda maps: maps.mean((0, 1)), "multiply, don't average"),
     ("check_rollout", lambda maps: rollout(maps[:, :1]), "only the first head"),
     ("check_rollout", lambda maps: rollout(maps[-1:]), "only the last layer"),
-    ("check_rollout", lambda maps: rollout(maps, road=0.4), "mean over heads first"),
+    ("check_rollout", lambda maps: rollout(maps, kept=0.4), "mean over heads first"),
     ("check_rollout", each_head, "heads of different layers mix freely"),
     ("check_rollout", three_layers, "6 layers of 8 heads"),
     ("check_rollout", adds_in_place, "changes maps, which is the caller's"),

@@ -59,7 +59,7 @@ WRONG = {
             "BOTH must allow it, so &",
         ),
         Wrong(
-            "padded queries hidden in place of padded keys",
+            "padded queries hidden instead of padded keys",
             [("padding_mask(ids) &", "padding_mask(ids).mT &")],
             4,
             "that hides padded queries: hide padded keys alone",
@@ -352,10 +352,10 @@ WRONG = {
             "the base is 10,000",
         ),
         Wrong(
-            "multiplied in place of divided",
+            "multiplied instead of divided",
             [("position / 10_000", "position * 10_000")],
             0,
-            "the paces shrink: divide, don't multiply",
+            "the frequencies shrink: divide, don't multiply",
         ),
         Wrong(
             "float32 angles",

@@ -305,7 +305,7 @@ WRONG = {
             "a model that came in eval() leaves in train()",
         ),
         Wrong(
-            "`model.training = False` in place of `eval()`",
+            "`model.training = False` instead of `eval()`",
             [
                 ("model.eval()", "model.training = False"),
                 ("model.train(was_training)", "model.training = was_training"),
@@ -314,7 +314,7 @@ WRONG = {
             "call model.eval() before",
         ),
         Wrong(
-            "`model.training = True` in place of `train()`",
+            "`model.training = True` instead of `train()`",
             [("model.train(was_training)", "model.training = was_training")],
             5,
             "but its dropout is not",

@@ -101,7 +101,7 @@ def _rollout_mistakes(maps: Tensor) -> list[tuple[Tensor, str]]:
     divide = "rows add up to 8: divide map + identity by 2"
     return [
         (_rollout(maps.flip(0)), "wrong order: the last layer stands on the left"),
-        (bare, "where is the residual road? add the identity"),
+        (bare, "where is the skip connection? add the identity"),
         (2 ** len(maps) * right, divide),
         (reduce(torch.mul, half), "cell by cell: layers follow by matrix products"),
         (half.mean(0), "layers follow one another: multiply, don't average"),

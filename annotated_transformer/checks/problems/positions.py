@@ -43,7 +43,9 @@ def wrong_tables(length: int, width: int) -> Mistakes:
     flipped = right.view(length, -1, 2).flip(-1).flatten(1)
     angle, every = pos / 10_000 ** (column / width), torch.arange(width) / width
     every = pos / 10_000**every
-    own_pace = torch.stack([every[:, ::2].sin(), every[:, 1::2].cos()], -1).flatten(1)
+    own_frequency = torch.stack(
+        [every[:, ::2].sin(), every[:, 1::2].cos()], -1
+    ).flatten(1)
     halves = torch.cat([angle.sin(), angle.cos()], 1)
     authors = turned(column / max(width - 2, 1))
     yield flipped, "sines in even columns, cosines in odd"
@@ -51,11 +53,11 @@ def wrong_tables(length: int, width: int) -> Mistakes:
     yield sinusoids(length + 1, width)[1:], "the first position is 0, not 1"
     yield turned(column / 2 / width), "the exponent is 2i / d_model, not i"
     yield turned(2 * column / width), "2i twice? the columns are 0, 2, 4 already"
-    yield turned(-column / width), "the paces shrink: divide, don't multiply"
+    yield turned(-column / width), "the frequencies shrink: divide, don't multiply"
     for base in (1_000, 100_000, 100, 10, math.e):
         yield turned(column / width, base), "the base is 10,000"
     yield authors, "divide by d_model, not d_model - 2 (the authors' code does that)"
-    yield turned(0 * column), "all paces are 1: is there a // in the exponent?"
+    yield turned(0 * column), "all frequencies are 1: is there a // in the exponent?"
     for other in (angle.deg2rad(), angle.rad2deg()):
         yield table(other), "angles are radians, not degrees"
     yield table(angle / length), "positions are whole numbers, not shares of the length"
@@ -63,7 +65,7 @@ def wrong_tables(length: int, width: int) -> Mistakes:
     yield table(angle + math.pi / 2), "sines in even columns, without a shift"
     yield angle.sin().repeat_interleave(2, 1), "the odd columns are cosines"
     yield angle.cos().repeat_interleave(2, 1), "the even columns are sines"
-    yield own_pace, "sine and cosine of a pair share a pace: 2i for both"
+    yield own_frequency, "sine and cosine of a pair share a frequency: 2i for both"
 
 
 def _table(function: Answer, seed: int) -> None:
