@@ -24,7 +24,6 @@ from annotated_transformer.lines import Line, is_unfamiliar, translate_lines
 from annotated_transformer.processes import default_processes, is_main, launch
 from annotated_transformer.progress import read_history
 from annotated_transformer.recipes import RECIPES
-from annotated_transformer.terminal import one_line_errors
 from annotated_transformer.transformer import parameter_count
 from annotated_transformer.translator import PRETRAINED, Translator
 
@@ -487,9 +486,3 @@ def report(facts: dict[str, Any], as_json: bool) -> None:
             if isinstance(value, float)
             else f"{key:>24}  {value}"
         )
-
-
-def main() -> None:
-    """Run the command line; bad input exits with 2 and one line on stderr."""
-    with one_line_errors():
-        app()

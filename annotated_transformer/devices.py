@@ -24,8 +24,10 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "auto":
         return torch.device(accelerator() or "cpu")
     try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        number = torch.ones((), device=name)
+        number.item()  # "meta" has shapes without numbers
+        return number.device
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = " ".join(str(error).split())[:100]
         raise InputError(
             f"PyTorch cannot use the device {name!r} here ({reason}): "

@@ -376,7 +376,7 @@ def test_a_full_disk_is_one_line(model, tmp_path):
     program = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000));"
-        "from annotated_transformer.cli import main; main()"
+        "from annotated_transformer.__main__ import main; main()"
     )
     done = subprocess.run(
         [

@@ -244,3 +244,9 @@ def test_a_step_moves_its_batch_to_the_model():
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
         # The loss of a meta tensor has no number: the step came as far as that.
         train_step(Objective(model, 0.1), adam(model), [batch], n_tokens=batch.n_tokens)
+
+
+@pytest.mark.parametrize("name", ["meta", "cpu:-1", "hpu", "privateuseone", "", "fpga"])
+def test_a_device_that_cannot_compute_is_refused(name):
+    with pytest.raises(InputError, match="cannot use the device"):
+        choose_device(name)

@@ -181,6 +181,16 @@ def test_ctrl_c_is_one_line_and_130_in_all_processes(tmp_path, count):
         time.sleep(0.1)
 
 
+@pytest.mark.parametrize("seconds", [0.3, 1.5])
+def test_ctrl_c_while_python_loads_is_one_line_too(seconds):
+    command = [sys.executable, "-m", "annotated_transformer", "translate"]
+    run = subprocess.Popen(command, stdin=-1, stderr=-1, stdout=-1)
+    time.sleep(seconds)
+    run.send_signal(signal.SIGINT)
+    assert run.communicate(timeout=60) == (b"", b"stopped\n")
+    assert run.returncode == 130
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_signal_ignored_at_the_start_stays_ignored(tmp_path, count):
     run = start(tmp_path / "run", count, ignore=True)
