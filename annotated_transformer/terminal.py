@@ -27,7 +27,8 @@ def one_line_errors() -> Iterator[None]:
     a file, is escaped.
     """
     use_utf8()
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # not if Ctrl-C is ignored, as by nohup
         signal.signal(signal.SIGINT, stop)
     try:
         with flushed():
@@ -41,6 +42,9 @@ def one_line_errors() -> Iterator[None]:
         if os.environ.get("RANK", "0") == "0":  # the first of several speaks
             print(stopped.message, file=sys.stderr)
         raise
+    finally:
+        if signal.getsignal(signal.SIGINT) is stop:
+            signal.signal(signal.SIGINT, before)
 
 
 def use_utf8() -> None:

@@ -21,7 +21,8 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
-from annotated_transformer import cli, runs
+from annotated_transformer import runs
+from annotated_transformer.__main__ import main as command_line
 from annotated_transformer.config import TrainingConfig, TransformerConfig
 from annotated_transformer.grammar import grammar_corpus
 from annotated_transformer.recipes import Recipe
@@ -79,7 +80,7 @@ def call(*arguments):
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
-            cli.main()
+            command_line()
     except SystemExit as end:
         code = end.code or 0
     except TooLong:

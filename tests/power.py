@@ -39,6 +39,12 @@ class Disk:
         else:
             self.files[inode] = Path(path).read_bytes()
 
+    def holds(self, place: Path | str | int) -> bool:
+        """Whether a path, or what an open file's number stands for, is on this disk."""
+        if isinstance(place, int):
+            place = os.readlink(f"/proc/self/fd/{place}")
+        return str(place).startswith(str(self.root))
+
     def watch(
         self, before: Callable[[int], None], action: Callable[[], object]
     ) -> None:
@@ -47,7 +53,7 @@ class Disk:
 
         def watched(name):
             def call(*arguments, **options):
-                if self.busy:
+                if self.busy or not self.holds(arguments[0]):
                     return real[name](*arguments, **options)
                 self.calls += 1
                 self.busy = True
