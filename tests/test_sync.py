@@ -1,8 +1,10 @@
 """The notebooks show the package's code letter for letter, and nothing drifts."""
 
 import ast
+import builtins
 import json
 import re
+import symtable
 import sys
 import types
 from collections import Counter
@@ -190,6 +192,26 @@ def shown_definitions():
                     names = sync.defined_names(node)
                     shown.update(f"{header[1]}: {name}" for name in names)
     return shown
+
+
+def globals_used(table):
+    """The names that functions and classes look up outside themselves."""
+    for inner in table.get_children():
+        found = (s for s in inner.get_symbols() if s.is_global() and s.is_referenced())
+        yield from (symbol.get_name() for symbol in found)
+        yield from globals_used(inner)
+
+
+@each_notebook
+def test_what_a_shown_definition_needs_is_in_the_notebook(path):
+    codes = ["".join(c["source"]) for c in cells_of(path) if c["cell_type"] == "code"]
+    plain = [re.sub(r"^\s*[%!].*", "pass", code, flags=re.MULTILINE) for code in codes]
+    whole = symtable.symtable("\n".join(plain), path.name, "exec")
+    known = {s.get_name() for s in whole.get_symbols() if s.is_assigned()}
+    known |= {s.get_name() for s in whole.get_symbols() if s.is_imported()}
+    for code in filter(sync.HEADER.match, codes):
+        needed = set(globals_used(symtable.symtable(code, path.name, "exec")))
+        assert needed - known - set(dir(builtins)) == set(), code.partition("\n")[0]
 
 
 def test_every_definition_is_shown_at_most_once():
