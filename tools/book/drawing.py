@@ -30,6 +30,7 @@ AROUND: list[tuple[str, list[tuple[str, str, str]]]] = [
     (
         "What feeds it",
         [
+            ("Text, in one form", "13", "text"),
             ("Text to ids", "13", "tokenizers"),
             ("Special tokens", "03", "special"),
             ("Batches", "09", "batches"),
@@ -37,6 +38,7 @@ AROUND: list[tuple[str, list[tuple[str, str, str]]]] = [
             ("Real captions", "14", "corpora"),
             ("The copy task", "12", "copy_task"),
             ("Sizes and presets", "08", "config"),
+            ("Settings, checked", "08", "settings"),
             ("Files, all or nothing", "09", "files"),
         ],
     ),
@@ -61,9 +63,11 @@ AROUND: list[tuple[str, list[tuple[str, str, str]]]] = [
             ("The cache", "15", "cache"),
             ("Attention maps", "04", "recording"),
             ("Text in, text out", "00", "translator"),
+            ("Lines of sentences", "00", "lines"),
             ("Scores", "16", "scores"),
             ("Figures", "02", "plots"),
             ("The command line", "00", "cli"),
+            ("The terminal", "00", "terminal"),
             ("Errors", "00", "errors"),
         ],
     ),
