@@ -29,7 +29,8 @@ EXTRAS = re.compile(r"(.?)\.\[([a-z,]+)\](.?)")
 
 def commands(text):
     """Each command of a document: lines of its shell blocks, and code in its text."""
-    lines = [line for block in FENCE.findall(text) for line in block.splitlines()]
+    blocks = (block.replace("\\\n", "") for block in FENCE.findall(text))
+    lines = [line for block in blocks for line in block.splitlines()]
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     lines += [code for code in INLINE.findall(prose) if " " in code]
     split = [shlex.split(line, comments=True) for line in lines]
