@@ -15,7 +15,7 @@ from annotated_transformer.grammar import grammar_corpus
 from annotated_transformer.progress import read_history
 from annotated_transformer.recipes import Recipe, read_settings
 from annotated_transformer.training import train
-from tests.test_training import new_model, random_pairs, settings
+from tests.test_training import new_model, random_pairs, scored_run, settings
 
 PAIRS = grammar_corpus(400)["train"]
 TINY = TransformerConfig(
@@ -338,21 +338,8 @@ def test_an_average_takes_no_other_folder(tmp_path, corpus):
 # Scores and weights that lie
 
 
-def scored(folder, scores, losses=None, **changes):
-    given = iter(scores)
-    return train(
-        new_model(),
-        random_pairs(30),
-        random_pairs(3, seed=1),
-        settings(steps=10, **changes),
-        folder,
-        score=lambda group: {"bleu": next(given)},
-        metric="bleu",
-    )
-
-
 def test_of_equal_scores_the_lower_validation_loss_is_better(tmp_path, capsys):
-    history = scored(tmp_path, [0.0] * 5, keep=9)
+    history = scored_run(tmp_path, [0.0] * 5, keep=9)
     losses = [row["validation_loss"] for row in history]
     best = losses.index(min(losses))
     assert best > 0, "the case tests nothing if the first loss is the lowest"
@@ -364,18 +351,18 @@ def test_of_equal_scores_the_lower_validation_loss_is_better(tmp_path, capsys):
 
 
 def test_equal_scores_do_not_stop_a_run_whose_loss_falls(tmp_path):
-    assert len(scored(tmp_path, [0.0] * 5, patience=2)) > 3
+    assert len(scored_run(tmp_path, [0.0] * 5, patience=2)) > 3
 
 
 def test_training_that_diverges_stops_and_leaves_no_weights(tmp_path):
     with pytest.raises(InputError, match=r"loss is (nan|inf) at step 2: .* lower"):
-        scored(tmp_path, [0.0] * 5, learning_rate=1e20, warmup=1)
+        scored_run(tmp_path, [0.0] * 5, learning_rate=1e20, warmup=1)
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_a_score_that_is_not_a_number_is_not_saved(tmp_path):
     with pytest.raises(InputError, match="bleu is nan at step 4"):
-        scored(tmp_path, [1.0, float("nan")])
+        scored_run(tmp_path, [1.0, float("nan")])
     assert [row["step"] for row in read_history(tmp_path)] == [2]
 
 
