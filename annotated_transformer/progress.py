@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,6 +117,9 @@ class Progress:
     def restore(self, checkpoint: Path) -> None:
         """Go on from a checkpoint. Raises InputError if a file is of another run."""
         values = load_checkpoint(checkpoint, self.model, self.optimizer)
+        missing = {field.name for field in fields(Record)} - values.keys()
+        if missing:
+            raise InputError(f"{checkpoint / STATE}: {min(missing)} is missing")
         try:
             record = Record(**values)
         except InputError as error:

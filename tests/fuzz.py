@@ -259,8 +259,9 @@ def main():
 
         resource.setrlimit(resource.RLIMIT_AS, (GIB << 30, GIB << 30))
     count = 0
+    out = os.fdopen(os.dup(1), "w")  # a command that fails may close its own
     for fault in faults(options.group, options.cases, options.seed):
-        print(json.dumps(fault), flush=True)
+        print(json.dumps(fault), file=out, flush=True)
         count += 1
     sys.exit(bool(count))
 

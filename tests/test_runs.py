@@ -145,6 +145,10 @@ def spoil(run, what):
         (last / "state.json").write_text("{}")
     if what == "a state that is a list":
         (last / "state.json").write_text("[]")
+    if what == "a state without its best":
+        state = json.loads((last / "state.json").read_text())
+        del state["best"]
+        (last / "state.json").write_text(json.dumps(state))
     if what == "another step":
         edit_json(last / "state.json", step=2)
     if what == "an infinite state":
@@ -169,6 +173,7 @@ def spoil(run, what):
         ("older weights", "model.safetensors does not belong"),
         ("an empty state", "state.json"),
         ("a state that is a list", "state.json"),
+        ("a state without its best", "state.json: best is missing"),
         ("another step", "state.json does not belong"),
         ("an infinite state", "state.json"),
         ("another tokenizer", "does not belong"),
