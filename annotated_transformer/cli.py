@@ -22,7 +22,7 @@ from annotated_transformer.errors import InputError, warn
 from annotated_transformer.files import whole_or_nothing
 from annotated_transformer.lines import Line, is_unfamiliar, translate_lines
 from annotated_transformer.processes import default_processes, is_main, launch
-from annotated_transformer.progress import read_history
+from annotated_transformer.progress import read_history, standing
 from annotated_transformer.recipes import RECIPES
 from annotated_transformer.transformer import parameter_count
 from annotated_transformer.translator import PRETRAINED, Translator
@@ -190,8 +190,8 @@ def train(
       annotated-transformer train --corpus multi30k --run runs/mine --dropout 0.3
     """
     choose_device(device)  # what is not there is named before anything is written
-    folder = run or Path("runs") / (corpus if corpus in RECIPES else "own")
-    folder = folder if corpus or run else Path("runs") / "grammar"
+    name = corpus or "grammar"
+    folder = run or Path("runs") / (name if name in RECIPES else "own")
     recipe = runs.first_recipe(folder, corpus, resume=resume, start_from=start_from)
     recipe = changed(
         recipe,
@@ -238,9 +238,7 @@ def train(
     if is_main():
         history = read_history(folder)
         draw_curve(folder / "curve.png", history)
-        best = max(
-            history, key=lambda row: (row[recipe.metric], -row["validation_loss"])
-        )
+        best = max(history, key=partial(standing, metric=recipe.metric))
         report({"run": str(folder), **best}, as_json)
 
 

@@ -233,8 +233,8 @@ class Progress:
 
     def judge(self, row: dict[str, Any]) -> bool:
         """Whether these are the best scores so far; the state goes on to this row."""
-        score = row[self.metric] * (-1 if self.metric.endswith("loss") else 1)
-        loss, old = row["validation_loss"], self.state
+        score, minus_loss = standing(row, self.metric)
+        loss, old = -minus_loss, self.state
         improved = (score, -loss) > (old.best, -old.best_loss)
         self.state = State(
             step=row["step"],
@@ -289,6 +289,12 @@ class Progress:
             remove_folder(old)
         remove_unfinished(self.run)
         remove_unfinished(self.run / "checkpoints")
+
+
+def standing(row: dict[str, Any], metric: str) -> tuple[float, float]:
+    """What selects the best weights: the score, then the loss; higher is better."""
+    sign = -1 if metric.endswith("loss") else 1
+    return sign * row[metric], -row["validation_loss"]
 
 
 def read_history(run: Path) -> list[dict[str, Any]]:

@@ -84,13 +84,14 @@ def prepare(run: Path, recipe: Recipe, *, data_dir: Path | None, resume: bool) -
     pairs = load_splits(recipe, data_dir)
     warn_of_splits(pairs)
     tokenizer = load_tokenizer(run) if begun else first_tokenizer(recipe, pairs)
-    warn_of_unknown(pairs["validation"], tokenizer)
+    encoded = {split: encode(part, tokenizer) for split, part in pairs.items()}
+    warn_of_unknown(encoded["validation"])
     target = None if tokenizer.shared else tokenizer.target_vocab_size
     model = replace(
         recipe.model, vocab_size=tokenizer.source_vocab_size, tgt_vocab_size=target
     )
     for split, part in pairs.items():
-        need_short(split, part, tokenizer, model.max_length)
+        need_short(split, part, encoded[split], model.max_length)
     need_memory(model)
     recipe = located(recipe)
     if recipe.start_from:  # weights that do not fit are named now
@@ -163,9 +164,9 @@ def warn_if_few(split: str, pairs: list[Pair]) -> None:
         warn(f"the {split} split has {len(pairs)} sentences: too few for sure scores")
 
 
-def warn_of_unknown(pairs: list[Pair], tokenizer: Tokenizer) -> None:
+def warn_of_unknown(encoded: list[EncodedPair]) -> None:
     """Warn if most of the validation split is unknown to the tokenizer."""
-    sides = zip(*encode(pairs, tokenizer), strict=True)
+    sides = zip(*encoded, strict=True)
     for side, rows in zip(("source", "target"), sides, strict=True):
         ids = [i for row in rows for i in row if i != EOS]
         if ids and 2 * ids.count(UNK) >= len(ids):
@@ -188,12 +189,10 @@ def first_tokenizer(recipe: Recipe, pairs: dict[str, list[Pair]]) -> Tokenizer:
 
 
 def need_short(
-    split: str, pairs: list[Pair], tokenizer: Tokenizer, longest: int
+    split: str, pairs: list[Pair], encoded: list[EncodedPair], longest: int
 ) -> None:
     """Raise InputError if a sentence is longer than the model's longest."""
-    for number, (pair, ids) in enumerate(
-        zip(pairs, encode(pairs, tokenizer), strict=True), 1
-    ):
+    for number, (pair, ids) in enumerate(zip(pairs, encoded, strict=True), 1):
         n = max(map(len, ids))
         if n > longest:
             raise InputError(

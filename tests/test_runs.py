@@ -3,18 +3,18 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from annotated_transformer import corpora, runs
+from annotated_transformer import corpora, runs, training
 from annotated_transformer.config import TrainingConfig, TransformerConfig
 from annotated_transformer.errors import InputError
 from annotated_transformer.grammar import grammar_corpus
-from annotated_transformer.progress import read_history
+from annotated_transformer.progress import read_history, standing
 from annotated_transformer.recipes import Recipe, read_settings
-from annotated_transformer.training import train
 from tests.test_training import new_model, random_pairs, scored_run, settings
 
 PAIRS = grammar_corpus(400)["train"]
@@ -208,11 +208,13 @@ def test_lost_best_weights_come_back_from_their_checkpoint(tmp_path, corpus, con
         shutil.copy(folder / "checkpoints" / f"step-{other:08d}" / best.name, best)
     runs.train_run(folder, None, {"resume": True, "device": "cpu"})
     assert best.read_bytes() == kept.read_bytes()
-    best.unlink()
-    if state["best_step"] != 4:
-        kept.write_bytes(b"lost, too")
-        with pytest.raises(InputError, match="best weights of this run, those of step"):
-            runs.train_run(folder, None, {"resume": True, "device": "cpu"})
+
+
+def test_best_weights_that_no_checkpoint_keeps_are_missed_by_name(tmp_path):
+    scored_run(tmp_path, [5.0, 4.0, 3.0, 2.0, 1.0], keep=1)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="best weights of this run, those of step 2"):
+        scored_run(tmp_path, [], resume=True, keep=1)
 
 
 # The corpus
@@ -371,8 +373,21 @@ def test_a_score_that_is_not_a_number_is_not_saved(tmp_path):
     assert [row["step"] for row in read_history(tmp_path)] == [2]
 
 
-def test_many_pieces_cost_no_more_than_the_pairs_that_there_are(tmp_path):
-    """A batch is never cut into more pieces than it has pairs."""
-    few = settings(steps=2, accumulate=1_000_000)
-    history = train(new_model(), random_pairs(30), random_pairs(3), few, tmp_path)
-    assert len(history) == 1
+def test_a_batch_is_never_cut_into_more_pieces_than_it_has_pairs(tmp_path, monkeypatch):
+    asked = []
+
+    def cut(pairs, pieces):
+        asked.append((pieces, len(pairs)))
+        return training.cut.original(pairs, pieces)
+
+    cut.original = training.cut
+    monkeypatch.setattr(training, "cut", cut)
+    few = settings(steps=2, accumulate=1_000)
+    training.train(new_model(), random_pairs(30), random_pairs(3), few, tmp_path)
+    assert len(asked) == 2 and all(pieces <= pairs for pieces, pairs in asked)
+
+
+def test_the_best_row_is_that_of_the_best_weights_for_a_loss_too():
+    rows = [{"validation_loss": loss, "bleu": 1.0} for loss in (3.0, 2.0, 4.0)]
+    for metric in ("validation_loss", "bleu"):
+        assert max(rows, key=partial(standing, metric=metric)) is rows[1]
