@@ -15,7 +15,6 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from nbgrader.api import Gradebook
-from visits import CHROMIUM, FLAGS
 
 from annotated_transformer.checks import pages
 
@@ -103,17 +102,6 @@ def course(tmp_path_factory):
     run(folder, "nbgrader autograde ps1_model")
     run(folder, "nbgrader generate_feedback ps1_model")
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not here: on Debian, sudo apt install chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
