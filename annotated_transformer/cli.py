@@ -161,6 +161,13 @@ def train(
     ] = None,
     warmup: Annotated[int | None, typer.Option(rich_help_panel=SCHEDULE)] = None,
     smoothing: Annotated[float | None, typer.Option(rich_help_panel=SCHEDULE)] = None,
+    consistency: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=SCHEDULE,
+            help="Read each sentence twice, and charge this much for disagreement.",
+        ),
+    ] = None,
     validate_every: Annotated[
         int | None, typer.Option(rich_help_panel=SCHEDULE)
     ] = None,
@@ -219,6 +226,7 @@ def train(
             learning_rate=learning_rate or None,
             warmup=warmup,
             smoothing=smoothing,
+            consistency=consistency,
             validate_every=validate_every,
             patience=patience,
             keep=keep,

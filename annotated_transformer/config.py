@@ -14,6 +14,7 @@ from annotated_transformer.settings import (
     Positive,
     Seed,
     Share,
+    Weight,
     Width,
     checked,
 )
@@ -117,8 +118,9 @@ class TrainingConfig:
 
     `learning_rate=None` means the schedule of Eq. 3 (§5.3); a number is the peak of a
     cosine over all steps. `accumulate` cuts a batch into that many pieces, run one
-    after another, for the same update in less memory. `patience` stops after that many
-    validations without a better score; None never stops early.
+    after another, for the same update in less memory. `consistency` weighs what two
+    passes with different dropout say differently; 0 makes one pass. `patience` stops
+    after that many validations without a better score; None never stops early.
     """
 
     steps: Count = 100_000
@@ -127,6 +129,7 @@ class TrainingConfig:
     learning_rate: Positive | None = None
     warmup: Count = 4_000
     smoothing: Share = 0.1
+    consistency: Weight = 0.0
     clip: Positive | None = None
     validate_every: Count = 1_000
     patience: Count | None = None

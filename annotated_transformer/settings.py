@@ -20,6 +20,7 @@ Width = Annotated[int, Field(ge=1, le=1_000_000)]
 Layers = Annotated[int, Field(ge=1, le=1_000)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0, le=1_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 

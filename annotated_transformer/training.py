@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -42,6 +43,56 @@ class Objective(nn.Module):
             batch.labels.flatten(),
             smoothing=self.smoothing,
         )
+
+
+def disagreement(
+    first: Float[Tensor, "n d_model"],
+    second: Float[Tensor, "n d_model"],
+    weight: Float[Tensor, "vocab d_model"],
+    labels: Int[Tensor, " n"],
+) -> Float[Tensor, ""]:
+    """KL(p || q) + KL(q || p), summed over real labels, in nats; not in the paper.
+
+    p and q are what a model says in two passes with different dropout (R-Drop, Liang et
+    al. 2021, arXiv 2106.14448). The softmax's normalizers cancel, and of each
+    log p - log q the difference of the logits is left. Stores the logits of both.
+    """
+    real = labels != PAD
+    x, y = (side[real] @ weight[PAD + 1 :].T for side in (first, second))
+    return ((x.softmax(-1) - y.softmax(-1)) * (x - y)).sum()
+
+
+class ConsistentObjective(Objective):
+    """Reads each sentence twice in training, and charges for what it says differently.
+
+    `consistency` is the weight of the charge, alpha in R-Drop (Liang et al. 2021, Eq.
+    4; not in the paper). Only dropout makes two readings differ.
+    """
+
+    def __init__(self, model: Transformer, smoothing: float, consistency: float):
+        super().__init__(model, smoothing)
+        self.consistency = consistency
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The mean loss of two readings, plus the charge; in `eval()`, one reading."""
+        if not self.training:
+            return super().forward(batch)
+        twice = Batch(batch.src.repeat(2, 1), batch.tgt.repeat(2, 1))
+        features = self.model.features(twice.src, twice.tgt_in).flatten(0, 1)
+        weight, labels = self.model.tgt_embeddings.weight, batch.labels.flatten()
+        both = label_smoothed_loss(
+            features, weight, labels.repeat(2), smoothing=self.smoothing
+        )
+        first, second = features.chunk(2)
+        apart = disagreement(first, second, weight, labels)
+        return both / 2 + self.consistency / 4 * apart
+
+
+def objective_for(model: Transformer, config: TrainingConfig) -> Objective:
+    """The objective that the settings ask for."""
+    if config.consistency:
+        return ConsistentObjective(model, config.smoothing, config.consistency)
+    return Objective(model, config.smoothing)
 
 
 def adam(model: nn.Module) -> torch.optim.Adam:
@@ -129,7 +180,7 @@ def train(
     """
     check_lengths([*train_pairs, *validation_pairs], config.batch_tokens)
     group = Processes.join(device)
-    objective = Objective(model.to(group.device), config.smoothing)
+    objective = objective_for(model.to(group.device), config)
     optimizer = adam(model)
     progress = Progress(run, model, optimizer, config, group, **keeping)
     if group.device.type == "cuda":

@@ -10,18 +10,21 @@ from functools import partial
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from annotated_transformer.batches import collate
+from annotated_transformer.batches import Batch, collate
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.errors import InputError
 from annotated_transformer.progress import read_history
-from annotated_transformer.special import EOS
+from annotated_transformer.special import EOS, PAD
 from annotated_transformer.training import (
+    ConsistentObjective,
     Objective,
     TrainingConfig,
     adam,
     cut,
+    disagreement,
     train,
     train_step,
     validate,
@@ -110,6 +113,111 @@ def test_validation_is_plain_cross_entropy_and_leaves_no_gradient():
     assert loss == pytest.approx(total / n_tokens, rel=1e-5)
 
 
+# Consistency: each sentence read twice
+
+N, VOCAB, D_MODEL = 5, 7, 3
+LABELS = torch.tensor([4, PAD, 1, 6, PAD])
+REAL = LABELS != PAD
+
+
+def two_passes():
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn(2, N, D_MODEL, generator=generator)
+    return first, second, torch.randn(VOCAB, D_MODEL, generator=generator)
+
+
+def test_disagreement_is_the_kl_divergence_both_ways():
+    first, second, weight = two_passes()
+    p, q = (
+        ((side @ weight.T)[REAL][:, 1:]).log_softmax(-1) for side in (first, second)
+    )
+    options = {"log_target": True, "reduction": "sum"}
+    both = F.kl_div(q, p, **options) + F.kl_div(p, q, **options)
+    torch.testing.assert_close(disagreement(first, second, weight, LABELS), both)
+    torch.testing.assert_close(disagreement(second, first, weight, LABELS), both)
+
+
+def test_passes_that_say_the_same_do_not_disagree():
+    first, _, weight = two_passes()
+    first, second = first.requires_grad_(), first.detach().requires_grad_()
+    apart = disagreement(first, second, weight, LABELS)
+    assert apart.item() == 0
+    gradients = torch.autograd.grad(apart, [first, second])
+    assert all((gradient == 0).all() for gradient in gradients)
+
+
+def test_padding_cannot_disagree():
+    first, second, weight = two_passes()
+    apart = disagreement(first, second, weight, LABELS)
+    second = torch.where(REAL[:, None], second, 1e3)
+    other = weight.clone()
+    other[PAD] = 1e3
+    torch.testing.assert_close(disagreement(first, second, other, LABELS), apart)
+    assert apart > 0
+
+
+def consistent(model):
+    return ConsistentObjective(model, smoothing=0.1, consistency=5.0)
+
+
+def test_two_readings_cost_their_mean_and_a_charge_for_disagreement():
+    batch, model = collate(random_pairs(7)), new_model(dropout=0.5).train()
+    torch.manual_seed(1)
+    loss = consistent(model)(batch)
+    torch.manual_seed(1)  # the same two readings
+    twice = Batch(torch.cat([batch.src] * 2), torch.cat([batch.tgt] * 2))
+    logits = model(twice.src, twice.tgt_in)[..., 1:].log_softmax(-1)
+    first, second = logits.chunk(2)
+    real = batch.labels != PAD
+    apart = ((first.exp() - second.exp()) * (first - second)).sum(-1)[real].sum()
+    plain = [
+        F.cross_entropy(
+            half[real], batch.labels[real] - 1, reduction="sum", label_smoothing=0.1
+        )
+        for half in (first, second)
+    ]
+    assert apart > 1
+    torch.testing.assert_close(loss, sum(plain) / 2 + 5 / 4 * apart)
+
+
+def test_without_dropout_both_readings_agree_and_nothing_changes():
+    batch = collate(random_pairs(7))
+    losses, gradients = [], []
+    for objective in (Objective(new_model(), smoothing=0.1), consistent(new_model())):
+        losses.append(objective(batch))
+        gradients.append(torch.autograd.grad(losses[-1], list(objective.parameters())))
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*gradients)
+
+
+def test_two_readings_in_pieces_add_up():
+    torch.manual_seed(0)
+    pairs, objective = random_pairs(11), consistent(new_model().train())
+    pieces = [objective(piece) for piece in cut(pairs, 3)]
+    torch.testing.assert_close(sum(pieces), objective(collate(pairs)))
+
+
+def test_a_model_that_is_not_in_training_reads_once():
+    batch, model = collate(random_pairs(7)), new_model(dropout=0.5).eval()
+    plain = Objective(model, smoothing=0.1)(batch)
+    assert consistent(model)(batch).item() == plain.item()
+    pairs = random_pairs(7)
+    assert validate(consistent(model), pairs, 20) == validate(
+        Objective(model, smoothing=0.1), pairs, 20
+    )
+
+
+def test_a_run_reads_twice_if_its_settings_say_so(tmp_path):
+    pairs = random_pairs(30)
+    losses = {}
+    for consistency in (0.0, 5.0, 50.0):
+        config = settings(consistency=consistency)
+        folder = tmp_path / str(consistency)
+        history = train(new_model(dropout=0.3), pairs, pairs[:7], config, folder)
+        losses[consistency] = history[0]["loss"]
+    assert losses[0.0] < losses[5.0] < losses[50.0]
+
+
 def settings(**changes):
     values = {"steps": 6, "batch_tokens": 40, "learning_rate": 0.01, "warmup": 2}
     return TrainingConfig(**{**values, "validate_every": 2, "keep": 2, **changes})
@@ -182,7 +290,8 @@ def test_tensorboard_gets_the_history(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"batch_tokens": 0}, {"smoothing": 1.0}]
+    "wrong",
+    [{"steps": 0}, {"batch_tokens": 0}, {"smoothing": 1.0}, {"consistency": -1.0}],
 )
 def test_impossible_settings_are_named(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
@@ -246,7 +355,7 @@ def test_two_processes_equal_one(tmp_path):
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, processes):
-    arguments = ("--processes", processes, "--dropout", "0.2")
+    arguments = ("--processes", processes, "--dropout", "0.2", "--consistency", "2")
     run("--run", str(tmp_path / "whole"), *arguments)
     folder = tmp_path / "killed"
     victim = subprocess.Popen(
