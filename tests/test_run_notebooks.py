@@ -30,5 +30,6 @@ def test_outputs_are_stored_whole_or_not_at_all(tmp_path, monkeypatch, capsys):
     assert [cell.get("execution_count") for cell in stored.cells] == [None, 1, 2]
     assert stored.cells[2].outputs[0].text == "42\n"
     assert stored.cells[2].metadata == {"tags": ["kept"]}
-    assert set(stored.metadata) == {"kernelspec", "language_info"}
+    assert set(stored.metadata) == {"kernelspec", "language_info", "seconds"}
+    assert 0 < stored.metadata.seconds < 60
     assert "version" not in stored.metadata.language_info

@@ -5,7 +5,8 @@ The package is the one source. A notebook cell whose first line is, say,
 `def attention(): ...` is enough); their source text is written into the cell. The
 first code cell, which installs the course in Colab, and the Colab badges follow
 `[project.urls] Repository` in pyproject.toml. What a learner should not see at once is
-folded, for JupyterLab and for the book.
+folded, for JupyterLab and for the book. The reading times in each first cell follow
+from the notebook's size (`tools/sizes.py`).
 
     python tools/sync.py           # rewrite what drifted
     python tools/sync.py --check   # only name it; exits with 1 if anything did
@@ -18,6 +19,9 @@ import re
 import sys
 import tomllib
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs as a file, too
+from tools import sizes
 
 PACKAGE = "annotated_transformer"
 HEADER = re.compile(rf"# ({PACKAGE}/\w+\.py)\s*")
@@ -163,7 +167,7 @@ def predicted(cells: list[dict]) -> set[int]:
 
 
 def folds(cell: dict, answers: bool) -> dict:
-    """A code cell's metadata, with what is folded: a solution, or a predicted output.
+    """A code cell's metadata, with what is folded: solutions, predictions, plots' code.
 
     JupyterLab reads `jupyter`, and opens an output when its cell is run; the book
     reads the tags.
@@ -171,13 +175,16 @@ def folds(cell: dict, answers: bool) -> dict:
     metadata = {k: v for k, v in cell["metadata"].items() if not k.endswith("_hidden")}
     tags = [tag for tag in metadata.pop("tags", []) if tag != "hide-output"]
     jupyter = dict(metadata.pop("jupyter", {}))
-    jupyter.pop("outputs_hidden", None)
+    for key in ("outputs_hidden", "source_hidden"):
+        jupyter.pop(key, None)
     if "solution" in tags:
         tags += [] if "hide-cell" in tags else ["hide-cell"]
         jupyter |= {"outputs_hidden": True, "source_hidden": True}
     elif answers:
         tags.append("hide-output")
         jupyter["outputs_hidden"] = True
+    if "hide-input" in tags:
+        jupyter["source_hidden"] = True
     metadata |= {"tags": tags} if tags else {}
     metadata |= {"jupyter": dict(sorted(jupyter.items()))} if jupyter else {}
     return dict(sorted(metadata.items()))
@@ -214,9 +221,9 @@ def shown(cell: dict, root: Path, where: str) -> str:
         raise SyncError(f"{where}, {header[1]}: {error}") from error
 
 
-def update_cells(cells: list[dict], root: Path, name: str) -> list[str]:
+def update_cells(notebook: dict, root: Path, name: str) -> list[str]:
     """Bring one notebook's cells up to date, in place; return what had drifted."""
-    address = repository(root)
+    cells, address = notebook["cells"], repository(root)
     drift = []
 
     def update(cell: dict, new: str, what: str) -> None:
@@ -233,6 +240,11 @@ def update_cells(cells: list[dict], root: Path, name: str) -> list[str]:
     title, line = "".join(cells[0]["source"]), badge(address, name)
     if cells[0]["cell_type"] == "markdown" and (line or BADGE.search(title)):
         update(cells[0], with_badge(title, line), "the Colab badge")
+
+    if cells[0]["cell_type"] == "markdown":
+        size = sizes.size(notebook)
+        timed = sizes.with_minutes("".join(cells[0]["source"]), size)
+        update(cells[0], timed, "the minutes of the first cell")
 
     answers = predicted(cells)
     for i, cell in enumerate(cells):
@@ -256,7 +268,7 @@ def sync(root: Path, *, check: bool) -> list[str]:
     texts: dict[Path, str] = {}  # written only when all are known to be good
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         notebook = json.loads(path.read_text("utf-8"))
-        places = update_cells(notebook["cells"], root, path.name)
+        places = update_cells(notebook, root, path.name)
         if places:
             drift += [f"notebooks/{path.name}: {place}" for place in places]
             texts[path] = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
