@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 ARGS ?=
-NB ?= notebooks/*.ipynb
+NB ?=
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
@@ -31,10 +31,10 @@ test: $(BOOK_STAMP) $(CLASS_STAMP) ## Run every test, and every notebook against
 	  --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg tests notebooks $(ARGS)
 
 notebooks: $(STAMP) ## Run the notebooks, store outputs (some: NB="notebooks/02*.ipynb")
-	$(BIN)/python tools/run_notebooks.py $(NB)
+	$(BIN)/python -m tools.run_notebooks $(NB)
 
 sync: $(STAMP) ## Copy the package's definitions into the notebooks, minutes into teach.md
-	$(BIN)/python tools/sync.py
+	$(BIN)/python -m tools.sync
 	$(BIN)/python -m tools.syllabus
 
 check: $(STAMP) ## Lint, format check and types; changes nothing

@@ -49,20 +49,27 @@ def multi30k_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def book_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built book: once for all tests, whichever worker wants it first."""
+def book_lock(tmp_path_factory: pytest.TempPathFactory) -> FileLock:
+    """Held while a book is built: one at a time, for its scripts are fetched once."""
     if not importlib.util.find_spec("jupyter_book"):
         pytest.skip("Jupyter Book is not installed: `make test` does it")
     if not shutil.which("npm"):
         pytest.skip("npm is not here; it fetches the book's scripts")
-    from tools.book.build import build
-
     shared = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         shared = shared.parent  # the workers' common folder
-    with FileLock(shared / "book.lock"):
-        site = shared / "book" / "site"
-        return site if site.exists() else build(shared / "book")
+    return FileLock(shared / "book.lock")
+
+
+@pytest.fixture(scope="session")
+def book_site(book_lock: FileLock) -> Path:
+    """The built book: once for all tests, whichever worker wants it first."""
+    from tools.book.build import build
+
+    folder = Path(book_lock.lock_file).with_name("book")
+    with book_lock:
+        site = folder / "site"
+        return site if site.exists() else build(folder)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

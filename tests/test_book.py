@@ -14,11 +14,12 @@ from urllib.parse import unquote, urldefrag, urljoin, urlparse
 import matplotlib
 import nbformat
 import pytest
+import trees
 import yaml
 
 from annotated_transformer.plots import STYLE
 from annotated_transformer.translator import Translator
-from tools import landing
+from tools import landing, lanes
 from tools.book import build, chapters, pages
 from tools.book.course import DEPARTS, TEST_NAME, Course, as_json, label, named_tests
 from tools.book.drawing import code_map
@@ -28,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 COURSE = Course()
 ADDRESS = "https://github.com/someone/course"
 each_chapter = pytest.mark.parametrize(
-    "chapter", COURSE.chapters, ids=lambda chapter: chapter.path.name
+    "chapter", COURSE.notebooks, ids=lambda chapter: chapter.name
 )
 each_departure = pytest.mark.parametrize(
     "row", COURSE.departures, ids=lambda row: row["topic"]
@@ -41,21 +42,26 @@ def with_address(address):
     return course
 
 
-def prepared(chapter):
-    keys, linked = pages.citation_keys(COURSE), chapters.linked_cells(COURSE)
-    return chapters.prepare(COURSE, chapter, keys, linked)
+def prepared(chapter, course=COURSE):
+    keys, linked = pages.citation_keys(course), chapters.linked_cells(course)
+    return chapters.prepare(course, chapter, keys, linked)
+
+
+def files(entries):
+    """The pages of some entries of the table of contents, child pages behind theirs."""
+    return [f for e in entries for f in (e["file"], *files(e.get("sections", [])))]
 
 
 # --- The table of contents ---
 
 
-def test_every_chapter_stands_once_in_the_table_of_contents_and_in_its_part():
+def test_every_notebook_stands_once_in_the_table_of_contents():
     contents = pages.toc(COURSE)
-    files = [c["file"] for part in contents["parts"] for c in part["chapters"]]
-    assert [f for f in files if f.startswith("notebooks/")] == [
-        f"notebooks/{path.stem}"
-        for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
-    ]
+    found = files(c for part in contents["parts"] for c in part["chapters"])
+    names = [f.removeprefix("notebooks/") for f in found if f.startswith("notebooks/")]
+    assert sorted(names) == sorted(map(lanes.name, lanes.all_notebooks()))
+    core = [name for name in names if name in map(lanes.name, lanes.core())]
+    assert core == sorted(core)
     captions = [part["caption"] for part in contents["parts"]]
     assert captions[0] == "Start"
     assert captions == [c for c in captions if c]
@@ -74,9 +80,9 @@ def test_a_chapter_to_come_will_find_its_part():
 def test_every_text_of_the_book_folder_is_a_page():
     texts = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
     contents = pages.toc(COURSE)["parts"]
-    files = [c["file"] for part in contents for c in part["chapters"]]
-    assert texts - set(files) == set()
-    assert len(files) == len(set(files))
+    found = files(c for part in contents for c in part["chapters"])
+    assert texts - set(found) == set()
+    assert len(found) == len(set(found))
 
 
 def test_every_module_has_a_page():
@@ -98,9 +104,10 @@ def test_preparing_a_chapter_changes_no_code_no_number_and_not_the_original(chap
     for before, after in zip(original.cells, copied.cells, strict=True):
         if before.cell_type == "markdown":
             added = r"^\((?:cell|departs)-[\w-]+\)=\n| \{cite\}`\w+`"
-            added += r"|^\| \*\*Line by line\*\*.*\n"
+            added += r"|^\| \*\*(?:Line by line|A second reading)\*\*.*\n"
             plain = re.sub(added, "", after.source, flags=re.M)
-            assert plain == chapters.links_out(before.source, COURSE.address)
+            folder = Path(chapter.doc).parent.as_posix()
+            assert plain == chapters.links_out(before.source, COURSE.address, folder)
             continue
         assert after.source == before.source
         assert after.execution_count == before.execution_count
@@ -146,14 +153,13 @@ def test_a_chart_keeps_its_data_and_cannot_end_its_script():
 def test_charts_of_the_notebooks_become_charts_of_the_page():
     made = [
         output.data["text/html"]
-        for chapter in COURSE.chapters
+        for chapter in COURSE.notebooks
         for cell in prepared(chapter).cells
         for output in cell.get("outputs", [])
         if "text/html" in output.get("data", {})
     ]
     stored = sum(
-        (ROOT / "notebooks" / c.path.name).read_text("utf-8").count(chapters.VEGA_LITE)
-        for c in COURSE.chapters
+        c.path.read_text("utf-8").count(chapters.VEGA_LITE) for c in COURSE.notebooks
     )
     assert len(made) == stored > 5
     for html in made:
@@ -173,6 +179,19 @@ def test_a_link_to_a_file_that_is_no_page_waits_for_an_address():
     assert chapters.links_out(text, None) == f"{same} code"
     linked = f"{same} [code]({ADDRESS}/blob/main/tools/sync.py)"
     assert chapters.links_out(text, ADDRESS) == linked
+
+
+def test_links_of_what_goes_deeper_start_one_folder_below():
+    text = (
+        "[a](../../book/notation.md) [core](../02_attention.ipynb) [x](03_masks.ipynb)"
+    )
+    text += " [card](../../annotated_transformer/pretrained/README.md)"
+    same = text.replace("annotated_transformer/pretrained/README", "book/model_card")
+    text += " [code](../../tools/sync.py)"
+    folder = "notebooks/deeper"
+    assert chapters.links_out(text, None, folder) == f"{same} code"
+    linked = f"{same} [code]({ADDRESS}/blob/main/tools/sync.py)"
+    assert chapters.links_out(text, ADDRESS, folder) == linked
 
 
 def test_a_link_to_a_known_paper_is_cited():
@@ -208,9 +227,8 @@ def test_the_glossary_page_has_every_term():
 
 def test_the_pages_for_teachers_are_in_the_book_and_lead_to_each_other():
     (part,) = (p for p in pages.toc(COURSE)["parts"] if p["caption"] == "Teach")
-    files = {f"{entry['file']}.md" for entry in part["chapters"]}
     texts = pages.teaching(COURSE)
-    assert files == set(texts)
+    assert {f"{entry['file']}.md" for entry in part["chapters"]} == set(texts)
     assert "](../book/wrong_answers.md)" in texts["book/teach.md"]
     for text in texts.values():
         assert "](../assignments/" not in text
@@ -318,8 +336,8 @@ def test_a_name_without_its_file_is_in_the_file_before_it():
 
 def test_every_test_that_a_chapter_names_exists():
     missing = [
-        f"{chapter.number} {cell.id}: {test}"
-        for chapter in COURSE.chapters
+        f"{chapter.name} {cell.id}: {test}"
+        for chapter in COURSE.notebooks
         for cell in chapter.notebook.cells
         if cell.cell_type == "markdown" and TEST_NAME.search(cell.source)
         for test in named_tests(cell.source)
@@ -416,6 +434,122 @@ def test_a_paper_without_an_entry_stops_the_build_and_is_named(tmp_path, monkeyp
         build.build(tmp_path, COURSE)
 
 
+# --- A small course with what goes deeper, and with the paper in one sitting ---
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A small course of every kind of notebook."""
+    root = trees.with_book(trees.small_course(tmp_path_factory.mktemp("small")))
+    return Course(root)
+
+
+def test_what_goes_deeper_is_a_child_page_and_the_sitting_follows_the_start(small):
+    start, part, *_ = pages.toc(small)["parts"]
+    assert files(start["chapters"]) == ["notebooks/the_paper_in_one_sitting"]
+    assert part["chapters"] == [
+        {
+            "file": "notebooks/04_toy",
+            "sections": [{"file": "notebooks/deeper/04_toy"}],
+        },
+        {"file": "notebooks/05_other"},
+    ]
+    page = pages.start(small, small.data("landing.yml"))
+    assert page.count('<span class="number">') == 2
+    assert 'sitting.html">The paper in one sitting</a><p class="about">' in page
+
+
+def test_a_chapter_and_what_goes_deeper_lead_to_each_other(small):
+    chapter, deeper = small.chapter("04"), small.deeper(small.chapter("04"))[0]
+    assert small.deeper(small.chapter("05")) == small.deeper(deeper) == []
+    title = prepared(chapter, small).cells[0].source
+    assert "| **A second reading** | [Deeper: toy](deeper/04_toy.ipynb) |\n" in title
+    back = prepared(deeper, small).cells[0].source
+    assert "[04 Toy, section 5](../04_toy.ipynb)" in back
+    assert "A second reading" not in back
+    assert "| **Line by line** | [§3.2.2](#paper-3-2-2) |" in back
+    assert "Line by line" not in title  # the map names a cell of the other one
+
+
+def test_cells_of_what_goes_deeper_have_places_of_their_own(small):
+    chapter, cell = small.chapter_of(f"{trees.DEEPER}#c3")
+    assert (chapter.name, cell) == (trees.DEEPER, "c3")
+    assert chapter.anchor("c3") == "cell-deeper-04-c3"
+    assert small.chapter("04").anchor("c3") == "cell-04-c3"
+    paper = pages.paper(small)
+    assert "**[04 Deeper: toy](../notebooks/deeper/04_toy.ipynb)**" in paper
+    assert "](#cell-deeper-04-c3)" in paper
+    assert "#departs-deeper-04-c2" in pages.departures(small)
+    assert small.departure_boxes() == {f"{trees.DEEPER}#c2": []}
+    assert pages.shown_in(small, "special") == [
+        "- 04: [`SPECIALS`](#cell-04-c1)",
+        "- 04 deeper: [`PAD`](#cell-deeper-04-c1)",
+    ]
+
+
+@pytest.fixture(scope="module")
+def small_site(small, book_lock, tmp_path_factory):
+    """Its book, built."""
+    with book_lock:
+        return build.build(tmp_path_factory.mktemp("built"), small)
+
+
+def links_on(site, name):
+    return Page((site / f"{name}.html").read_text("utf-8")).links
+
+
+def test_previous_and_next_lead_from_chapter_to_chapter(small_site):
+    def ways(name):
+        html = (small_site / "notebooks" / f"{name}.html").read_text("utf-8")
+        return re.findall(r'class="(?:left-prev|right-next)"\s+href="([^"]+)"', html)
+
+    assert ways(trees.SITTING) == ["../index.html", "04_toy.html"]
+    assert ways(trees.CHAPTER) == [f"{trees.SITTING}.html", "05_other.html"]
+    assert ways(trees.OTHER)[0] == "04_toy.html"
+    assert ways(trees.DEEPER) == ["../04_toy.html", "../05_other.html"]
+
+
+def test_links_of_every_kind_of_notebook_lead_somewhere(small_site):
+    deeper = links_on(small_site, f"notebooks/{trees.DEEPER}")
+    assert {
+        *("../04_toy.html", "../../book/glossary.html", "../05_other.html"),
+        *("../../book/departures.html#toy", "../04_toy.html#fig-4-1"),
+        "../../api/special.html#api-special",
+    } <= set(deeper)
+    assert "deeper/04_toy.html" in links_on(small_site, f"notebooks/{trees.CHAPTER}")
+    assert "#fig-1" in links_on(small_site, f"notebooks/{trees.SITTING}")
+    kept = [f"notebooks/{name}.html" for name in trees.NOTEBOOKS]
+    kept += [f"book/{name}.html" for name in ("paper", "departures", "glossary")]
+    for page in kept:
+        for link in Page((small_site / page).read_text("utf-8")).links:
+            target, anchor = urldefrag(urljoin(f"/{page}", link))
+            if not urlparse(link).scheme and target.endswith(".html"):
+                html = (small_site / target.lstrip("/")).read_text("utf-8")
+                assert not anchor or f'id="{unquote(anchor)}"' in html, (page, link)
+
+
+def test_numbers_of_figures_and_equations_are_never_the_same(small_site):
+    for name, ids in {
+        trees.CHAPTER: {"fig-4-1", "eq-4-1"},
+        trees.DEEPER: {"fig-d4-1", "eq-d4-1"},
+        trees.SITTING: {"fig-1"},
+    }.items():
+        html = (small_site / "notebooks" / f"{name}.html").read_text("utf-8")
+        found = {i for i in Page(html).ids if re.match(r"(?:fig|eq)-", i)}
+        assert found == ids, name
+        assert (r"\tag{D4.1}" in html) == (name == trees.DEEPER)
+
+
+def test_search_and_downloads_know_what_goes_deeper(small_site, small):
+    index = (small_site / "searchindex.js").read_text("utf-8")
+    names = [f"notebooks/{name}" for name in trees.NOTEBOOKS]
+    assert [name for name in names if f'"{name}"' not in index] == []
+    assert '"zebra' in index
+    for chapter in small.notebooks:
+        offered = small_site / "_sources" / f"{chapter.doc}.ipynb"
+        assert offered.read_bytes() == chapter.path.read_bytes()
+
+
 # --- The built site ---
 
 
@@ -500,13 +634,15 @@ def test_every_picture_has_words(site):
 @each_chapter
 def test_figures_and_equations_of_a_chapter_are_numbered_places(chapter, site):
     ids = site[f"{chapter.doc}.html"].ids
-    wanted = {"fig-" + number.replace(".", "-") for number in chapter.figures}
-    assert wanted <= set(ids)
+    places = [number.replace(".", "-").lower() for number in chapter.figures]
+    assert {f"fig-{place}" for place in places} <= set(ids)
     text = "\n".join(
         c.source for c in chapter.notebook.cells if c.cell_type == "markdown"
     )
-    equations = {i for i in ids if i.startswith(f"eq-{int(chapter.number)}-")}
-    assert len(equations) == len(re.findall(r"\$\$.+?\$\$", text, re.DOTALL))
+    mark = lanes.mark(chapter.path).lower()
+    equations = {i for i in ids if mark and i.startswith(f"eq-{mark}-")}
+    shown = re.findall(r"\$\$.+?\$\$", text, re.DOTALL)
+    assert len(equations) == (len(shown) if mark else 0)
 
 
 def test_the_papers_equations_have_their_place_in_a_chapter():
@@ -585,7 +721,7 @@ def test_what_a_box_asks_to_predict_is_folded_with_its_caption(chapter, book_sit
 @each_chapter
 def test_a_box_of_departure_leads_to_its_row_and_its_tests(chapter, book_site):
     html = (book_site / f"{chapter.doc}.html").read_text("utf-8")
-    boxes = [b for b in COURSE.departure_boxes() if b.startswith(chapter.path.stem)]
+    boxes = [b for b in COURSE.departure_boxes() if b.partition("#")[0] == chapter.name]
     assert html.count("departures.html#") >= len(boxes)
     for box in boxes:
         for test in COURSE.departure_boxes()[box]:
@@ -602,8 +738,8 @@ def test_the_package_is_shown_with_shapes(book_site):
 
 
 def test_a_page_offers_the_notebook_as_it_is_stored(book_site):
-    for chapter in COURSE.chapters:
-        offered = book_site / "_sources" / "notebooks" / chapter.path.name
+    for chapter in COURSE.notebooks:
+        offered = book_site / "_sources" / f"{chapter.doc}.ipynb"
         assert offered.read_bytes() == chapter.path.read_bytes()
 
 

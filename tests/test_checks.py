@@ -8,6 +8,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from trees import CHAPTER, DEEPER, small_course
 
 from annotated_transformer import checks
 from annotated_transformer.checks import (
@@ -17,8 +18,10 @@ from annotated_transformer.checks import (
     common,
 )
 from annotated_transformer.errors import InputError
+from tools import lanes
 from tools.wrong_answers import ROOT
 
+IMPORTED = r"^from annotated_transformer.checks import (.*)"
 MOVED = sorted(ROOT.glob("annotated_transformer/checks/exercises/chapter_*.py"))
 
 
@@ -200,15 +203,28 @@ def test_a_factor_that_is_all_that_differs_is_named():
 
 @pytest.mark.parametrize("module", MOVED, ids=lambda path: path.stem)
 def test_a_chapter_imports_its_checks_and_the_package_exports_them(module):
-    (path,) = ROOT.glob(f"notebooks/{module.stem[-2:]}_*.ipynb")
-    cells = nbformat.read(path, as_version=4).cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    imported = re.findall(r"^from annotated_transformer.checks import (.*)", code, re.M)
-    assert set(imported) <= set(checks.__all__)
-    asked = [cell.source for cell in cells if "check" in cell.metadata.get("tags", [])]
-    assert len(asked) >= 3
-    names = [re.findall(r"check_\w+", source)[0] for source in asked]
-    assert set(names) == set(imported)
+    total = 0
+    for path in notebooks_of(module.stem[-2:]):
+        cells = nbformat.read(path, as_version=4).cells
+        code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+        imported = re.findall(IMPORTED, code, re.MULTILINE)
+        assert set(imported) <= set(checks.__all__)
+        tagged = [cell for cell in cells if "check" in cell.metadata.get("tags", [])]
+        names = [re.findall(r"check_\w+", cell.source)[0] for cell in tagged]
+        assert set(names) == set(imported)
+        total += len(tagged)
+    assert total >= 3
+
+
+def notebooks_of(number, root=ROOT):
+    """A chapter and what goes deeper: their exercises share one module of checks."""
+    paths = lanes.core(root) + lanes.deeper(root)
+    return [path for path in paths if lanes.number(path) == number]
+
+
+def test_exercises_may_stand_in_what_goes_deeper(tmp_path):
+    found = notebooks_of("04", small_course(tmp_path))
+    assert [lanes.name(path) for path in found] == [CHAPTER, DEEPER]
 
 
 def test_every_name_that_is_exported_exists():

@@ -6,11 +6,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tools import lanes
+from tools.book.course import GLOSSARY_ENTRY as ENTRY
+
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = lanes.all_notebooks()
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "book").glob("*.md"), *NOTEBOOKS]
 GLOSSARY = (ROOT / "book" / "glossary.md").read_text("utf-8")
-ENTRY = re.compile(r"- \*\*(.+)\*\*: (.+\.) \[(\d\d)\]\(\.\./notebooks/(.+)\)")
 LINK = re.compile(r"\]\((?!https?:|#|mailto:|attachment:)([^)\s#]+)")
 
 
@@ -36,8 +38,7 @@ def test_each_term_has_one_line_and_terms_are_in_order():
 
 @pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry[1])
 def test_each_term_occurs_in_the_chapter_that_it_names(entry):
-    _, _, number, name = entry.groups()
-    assert name.startswith(number)
+    name = entry[4]
     source = (ROOT / "notebooks" / name).read_text("utf-8").lower()
     stems = [word[:5] for word in re.findall(r"\w+", entry[1].lower())]
     assert [stem for stem in stems if stem not in source] == []
@@ -53,14 +54,21 @@ def test_each_name_of_the_notation_stands_in_the_code():
     assert names - set(re.findall(r"\w+", code)) == set()
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", lanes.core() + lanes.deeper(), ids=lanes.name)
 def test_each_chapter_links_to_the_words_and_symbols(path):
     title = nbformat.read(path, as_version=4).cells[0].source
-    assert "(../book/glossary.md)" in title
-    assert "(../book/notation.md)" in title
+    assert f"({lanes.root_from(path)}book/glossary.md)" in title
+    assert f"({lanes.root_from(path)}book/notation.md)" in title
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_a_term_may_be_explained_in_what_goes_deeper():
+    line = "- **zebra**: An animal. [04]({})"
+    assert ENTRY.fullmatch(line.format("../notebooks/deeper/04_toy.ipynb"))
+    assert ENTRY.fullmatch(line.format("../notebooks/04_toy.ipynb"))
+    assert not ENTRY.fullmatch(line.format("../notebooks/deeper/05_other.ipynb"))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_inside_the_course_lead_somewhere(path):
     links = LINK.findall(words(path))
     assert [link for link in links if not (path.parent / link).exists()] == []

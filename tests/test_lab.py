@@ -9,15 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from posixpath import dirname, join, normpath
+from posixpath import join, normpath
 from urllib.parse import unquote
 from urllib.request import ProxyHandler, Request, build_opener
 
-import nbformat
 import pytest
+from trees import small_course
+
+from tools import lanes
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
 PAGE = re.compile(r"(http://\S+?:\d+)/([^?\s]+)\?token=")
 
@@ -71,27 +72,32 @@ def lab(tmp_path_factory):
     server.communicate(timeout=20)
 
 
-def links():
-    """Every relative link of a chapter, with the chapter's name."""
-    for path in NOTEBOOKS:
-        for cell in nbformat.read(path, as_version=4).cells:
-            if cell.cell_type == "markdown":
-                yield from ((path.name, found) for found in LINK.findall(cell.source))
+def places(root):
+    """Where the relative links of the notebooks lead, seen from the course's folder."""
+    for path in lanes.all_notebooks(root):
+        folder = path.parent.relative_to(root).as_posix()
+        for text in lanes.texts(path, "markdown"):
+            for link in LINK.findall(text):
+                yield normpath(join(folder, unquote(link)))
+
+
+def test_links_start_in_the_folder_of_their_notebook(tmp_path):
+    found = set(places(small_course(tmp_path)))
+    assert found == {"book/glossary.md", "tools/sync.py", "notebooks/04_toy.ipynb"}
 
 
 def test_the_first_page_is_chapter_00(lab):
     page, ask = lab
-    assert page == f"lab/tree/notebooks/{NOTEBOOKS[0].name}"
+    assert page == f"lab/tree/notebooks/{lanes.core()[0].name}"
     assert ask(page).status == 200
 
 
 def test_every_relative_link_of_the_chapters_is_found_by_the_server(lab):
-    page, ask = lab
-    folder = dirname(page.removeprefix("lab/tree/"))
-    places = {normpath(join(folder, unquote(link))) for _, link in links()}
-    assert {"book/glossary.md", "annotated_transformer/pretrained/README.md"} <= places
-    assert len(places) > len(NOTEBOOKS)
-    for place in sorted(places):
+    _, ask = lab
+    found = set(places(ROOT))
+    assert {"book/glossary.md", "annotated_transformer/pretrained/README.md"} <= found
+    assert len(found) > len(lanes.core())
+    for place in sorted(found):
         assert not place.startswith(".."), place
         assert ask(f"api/contents/{place}?content=0").status == 200, place
         assert ask(f"lab/tree/{place}").status == 200, place

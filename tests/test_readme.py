@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from annotated_transformer.cli import app
+from tools import lanes
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -100,7 +101,7 @@ def texts():
         for path in (ROOT / folder).rglob("*.py"):
             if path != Path(__file__):
                 yield path, path.read_text("utf-8")
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
+    for path in lanes.all_notebooks():
         cells = json.loads(path.read_text("utf-8"))["cells"]
         yield path, "\n".join("".join(cell["source"]) for cell in cells)
 

@@ -15,14 +15,17 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from rattler import MatchSpec
 
+from tools import lanes
+
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = lanes.all_notebooks()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 MACHINE_PATHS = re.compile(r"(?<![\w.:/-])/(?:home|root|Users|work|opt|mnt)/\w")
 TEMPORARY_PATHS = re.compile(r"/(?:tmp|ipykernel_\d+|site-packages)/")
 REGISTRIES = re.compile(r"(?:pypi|pythonhosted|npmjs|anaconda|download\.pytorch)\.org")
 LOCAL_BUILDS = re.compile(r"\d[+]cpu\b")
+CAPTION = re.compile(r"\*\*Fig\. [D\d.]+\*\*")
 FIGURES = {"image/png", "image/svg+xml", "application/vnd.vegalite.v5+json"}
 
 
@@ -188,12 +191,12 @@ def test_an_old_or_missing_python_is_named(checkout):
     assert not (checkout / ".venv").exists()
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.name)
+@pytest.fixture(params=NOTEBOOKS, ids=lanes.name)
 def notebook(request):
     return nbformat.read(request.param, as_version=4)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lanes.name)
 def test_a_notebook_is_stored_as_jupyter_stores_it(path):
     content = nbformat.read(path, as_version=4)
     nbformat.validate(content)
@@ -228,13 +231,12 @@ def captions_wanted(cells):
             yield i, following[0].source if following else ""
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lanes.name)
 def test_each_figure_has_a_caption_and_captions_count_up(path):
     content = nbformat.read(path, as_version=4)
-    chapter = int(path.name[:2])
     for i, text in captions_wanted(content.cells):
-        assert re.search(rf"\*\*Fig\. {chapter}\.\d+\*\*", text), f"cell {i}"
+        assert CAPTION.search(text), f"cell {i}"
         assert "![](" not in text, f"cell {i}: no words for those who cannot see it"
     texts = [cell.source for cell in content.cells if cell.cell_type == "markdown"]
-    numbers = re.findall(r"\*\*Fig\. \d+\.(\d+)\*\*", "\n".join(texts))
-    assert numbers == [str(i + 1) for i in range(len(numbers))]
+    numbers = re.findall(r"\*\*Fig\. ([^*]+)\*\*", "\n".join(texts))
+    assert numbers == [lanes.figure(path, i + 1) for i in range(len(numbers))]

@@ -1,14 +1,11 @@
 """A core chapter can be finished, and its frame says what that takes."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from tools import sizes, sync
+from tools import lanes, sizes, sync
 
-ROOT = Path(__file__).parents[1]
-CHAPTERS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 CELLS, WORDS, MINUTES, SECONDS = 50, 2_800, 35, 40  # at most, in the core lane
 # Chapters that have not been cut into two lanes yet.
 TOO_LONG = {f"{number:02}" for number in range(18)}
@@ -20,7 +17,7 @@ def is_too_long(path):
     return not all(limits) or (s.seconds or 0) > SECONDS
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", lanes.core(), ids=lanes.name)
 def test_a_core_chapter_keeps_to_its_size(path):
     assert is_too_long(path) == (path.name[:2] in TOO_LONG)
 

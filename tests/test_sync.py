@@ -12,10 +12,11 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 import pytest
+import trees
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from tools import sync
+from tools import lanes, sync
 
 ROOT = Path(__file__).parents[1]
 # The model and what trains it: the course shows all of it.
@@ -23,8 +24,8 @@ SHOWN_WHOLE = [
     *("attention", "batches", "cache", "config", "decoding", "layers"),
     *("loss", "masks", "recording", "schedule", "training", "transformer"),
 ]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+NOTEBOOKS = lanes.all_notebooks()
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lanes.name)
 ADDRESS = "https://github.com/someone/course"
 
 MODULE = '''\
@@ -180,10 +181,10 @@ def test_what_is_folded_follows_from_tags_and_boxes_alone(root):
     assert sync.sync(root, check=True) == []
 
 
-def shown_definitions():
-    """How often the notebooks show each definition, as "file: name"."""
+def shown_definitions(*kinds, root=ROOT):
+    """How often notebooks of these kinds show each definition, as "file: name"."""
     shown = Counter()
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
+    for path in (path for kind in kinds for path in lanes.of_kind(kind, root)):
         for each in json.loads(path.read_text("utf-8"))["cells"]:
             lines = "".join(each["source"]).partition("\n")
             header = sync.HEADER.fullmatch(lines[0])
@@ -214,8 +215,47 @@ def test_what_a_shown_definition_needs_is_in_the_notebook(path):
         assert needed - known - set(dir(builtins)) == set(), code.partition("\n")[0]
 
 
+def shown_twice(root=ROOT):
+    shown = shown_definitions(*lanes.ONCE, root=root)
+    return [name for name, count in shown.items() if count > 1]
+
+
 def test_every_definition_is_shown_at_most_once():
-    assert [name for name, count in shown_definitions().items() if count > 1] == []
+    assert shown_twice() == []
+
+
+def test_what_goes_deeper_shows_no_definition_of_a_chapter_and_a_sitting_may(tmp_path):
+    trees.small_course(tmp_path)
+    assert shown_twice(tmp_path) == []
+    specials, pad = f"{trees.FILE}: SPECIALS", f"{trees.FILE}: PAD"
+    assert shown_definitions("core", root=tmp_path) == {specials: 1}
+    assert shown_definitions("deeper", root=tmp_path) == {pad: 1}
+    trees.write(tmp_path, trees.DEEPER, ["# 04 Deeper: toy", trees.SHOWN])
+    assert shown_twice(tmp_path) == [specials]
+
+
+def test_every_kind_of_notebook_is_kept_in_step(tmp_path):
+    trees.small_course(tmp_path)
+    set_address(tmp_path)
+    drift = sync.sync(tmp_path, check=False)
+    module = tmp_path / trees.FILE
+    expected = {
+        trees.DEEPER: ("# 04 Deeper: toy", trees.DEEPER_SHOWN),
+        trees.SITTING: ("# The paper in one sitting", trees.SHOWN),
+    }
+    for name, (title, stub) in expected.items():
+        path = tmp_path / "notebooks" / f"{name}.ipynb"
+        first = lanes.texts(path, "markdown")[0]
+        colab, shown, *_ = lanes.texts(path, "code")
+        assert first.startswith(title)
+        assert f"/course/blob/main/notebooks/{name}.ipynb)\n" in first
+        assert colab.endswith(f'"git+{ADDRESS}"')
+        assert shown == sync.definitions(stub, module.read_text("utf-8"))
+        assert f"notebooks/{name}.ipynb: the Colab badge" in drift
+    assert sync.sync(tmp_path, check=True) == []
+    module.write_text(module.read_text("utf-8").replace("range(4)", "range(5)"))
+    (place,) = sync.sync(tmp_path, check=True)
+    assert place == f"notebooks/{trees.DEEPER}.ipynb: cell 2, which shows {trees.FILE}"
 
 
 @pytest.mark.parametrize("module", SHOWN_WHOLE)
@@ -224,7 +264,7 @@ def test_every_public_definition_of_the_model_is_shown(module):
     tree = ast.parse((ROOT / file).read_text("utf-8"))
     names = [name for node in tree.body for name in sync.defined_names(node)]
     public = [f"{file}: {name}" for name in names if not name.startswith("_")]
-    shown = shown_definitions()
+    shown = shown_definitions("core")
     assert public
     assert [name for name in public if name not in shown] == []
 
@@ -263,12 +303,12 @@ def functions_and_classes(code):
 def defined_in_cells():
     """What the notebooks define: name, then the chapter's number and the bare code."""
     found = {}
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    for path in [path for kind in lanes.ONCE for path in lanes.of_kind(kind)]:
         for each in json.loads(path.read_text("utf-8"))["cells"]:
             lines = [line for line in each["source"] if not line.startswith("%")]
             if each["cell_type"] == "code":
                 for name, code in functions_and_classes("".join(lines)):
-                    found.setdefault(name, []).append((path.name[:2], code))
+                    found.setdefault(name, []).append((lanes.number(path), code))
     return found
 
 

@@ -19,11 +19,13 @@ from nbclient import NotebookClient
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tools import lanes
+
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = lanes.all_notebooks()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-RUN = {"00_start_here.ipynb", "03_masks.ipynb"}
-each_chapter = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+RUN = {"00_start_here", "03_masks"}
+each_chapter = pytest.mark.parametrize("path", NOTEBOOKS, ids=lanes.name)
 
 
 def code_of(path):
@@ -97,7 +99,7 @@ def test_the_wheel_holds_the_package_and_nothing_of_the_repository(site):
 
 @each_chapter
 def test_a_chapter_runs_from_an_empty_folder(path, site, tmp_path, request):
-    if path.name not in RUN and not request.config.getoption("--all-chapters"):
+    if lanes.name(path) not in RUN and not request.config.getoption("--all-chapters"):
         pytest.skip("runs with --all-chapters")
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -1,6 +1,7 @@
 """Run notebooks in fresh kernels and store their outputs, whole or not at all.
 
-    python tools/run_notebooks.py notebooks/*.ipynb
+    python -m tools.run_notebooks                    # all of the course
+    python -m tools.run_notebooks notebooks/02*.ipynb
 
 A notebook with a failing cell is left as it was. What differs between runs but means
 nothing (time stamps, the local Python's version, widget state) is not stored.
@@ -21,6 +22,8 @@ from nbformat.v4 import new_code_cell
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs as a file, too
 from tools.sizes import SECONDS
+
+from tools import lanes
 
 # One thread, as in the tests, so that sums are added in the same order.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -83,9 +86,9 @@ def stderr_cells(notebook: NotebookNode) -> list[int]:
 def main() -> int:
     """Run from the command line; exit with 1 if any notebook failed."""
     parser = argparse.ArgumentParser(description="Run notebooks, store outputs.")
-    parser.add_argument("notebooks", nargs="+", type=Path)
+    parser.add_argument("notebooks", nargs="*", type=Path)
     failed = False
-    for path in parser.parse_args().notebooks:
+    for path in parser.parse_args().notebooks or lanes.all_notebooks():
         start = time.monotonic()
         try:
             notebook = run(path)

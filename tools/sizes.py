@@ -1,6 +1,6 @@
 """How long each notebook is, in words, cells, lines, minutes; `make sync` writes it.
 
-    python -m tools.sizes          # the table, core lane and deeper lane
+    python -m tools.sizes          # the table, kind by kind
 
 Minutes to read count 200 words and 10 lines of code a minute. Plots (cells whose code
 is folded) are left out, and so is all that stands below the last heading, Solutions.
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from tools import lanes
+
 WORDS_A_MINUTE, LINES_A_MINUTE = 200, 10
 SOLUTIONS = re.compile(r"^#+ Solutions\s*$", re.MULTILINE)
 LINK = re.compile(r"!?\[([^]]*)\]\([^)]*\)")
@@ -97,10 +98,9 @@ def table(paths: list[Path]) -> str:
     for path in paths:
         s = size(json.loads(path.read_text("utf-8")))
         numbers = s.words, s.cells, s.lines, s.minutes, s.exercises, s.seconds or ""
-        rows.append(f"| {path.stem} | {' | '.join(map(str, numbers))} |")
+        rows.append(f"| {lanes.name(path)} | {' | '.join(map(str, numbers))} |")
     return "\n".join(rows)
 
 
 if __name__ == "__main__":
-    folder = ROOT / "notebooks"
-    print(table(sorted(folder.glob("*.ipynb")) + sorted(folder.glob("deeper/*.ipynb"))))
+    print(table(lanes.all_notebooks()))

@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 
 from annotated_transformer.files import whole_or_nothing
+from tools import lanes
 from tools.wrong_answers import ROOT, SOURCES, problems
 
 PAGE = ROOT / "book" / "teach.md"
@@ -69,9 +70,9 @@ def minutes(words: str) -> tuple[int, int]:
 
 
 def chapters() -> dict[int, tuple[str, int, int]]:
-    """Title and minutes of each chapter that exists."""
+    """Title and minutes of each chapter that exists; what goes deeper is no duty."""
     found = {}
-    for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
+    for path in lanes.core(ROOT):
         frame = nbformat.read(path, as_version=4).cells[0].source
         (words,) = re.findall(r"^\| \*\*Read\*\* \| (.*) \|$", frame, re.MULTILINE)
         title = frame.splitlines()[0].removeprefix("# ")

@@ -8,8 +8,8 @@ first code cell, which installs the course in Colab, and the Colab badges follow
 folded, for JupyterLab and for the book. The reading times in each first cell follow
 from the notebook's size (`tools/sizes.py`).
 
-    python tools/sync.py           # rewrite what drifted
-    python tools/sync.py --check   # only name it; exits with 1 if anything did
+    python -m tools.sync           # rewrite what drifted
+    python -m tools.sync --check   # only name it; exits with 1 if anything did
 """
 
 import argparse
@@ -21,7 +21,7 @@ import tomllib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs as a file, too
-from tools import sizes
+from tools import lanes, sizes
 
 PACKAGE = "annotated_transformer"
 HEADER = re.compile(rf"# ({PACKAGE}/\w+\.py)\s*")
@@ -118,7 +118,7 @@ def colab_cell(address: str | None) -> str:
 
 
 def badge(address: str | None, notebook: str) -> str:
-    """A badge that opens the notebook in Colab, which can read GitHub only."""
+    """A badge that opens `notebook`, below `notebooks/`, in Colab: it reads GitHub."""
     github = re.match(r"https://github\.com/([^/]+/[^/]+?)(\.git)?/?$", address or "")
     if not github:
         return ""
@@ -266,11 +266,12 @@ def sync(root: Path, *, check: bool) -> list[str]:
     """Find all drift below `root`, repair it unless `check`, return where it was."""
     drift: list[str] = []
     texts: dict[Path, str] = {}  # written only when all are known to be good
-    for path in sorted((root / "notebooks").glob("*.ipynb")):
+    for path in lanes.all_notebooks(root):
+        name = lanes.below(path)
         notebook = json.loads(path.read_text("utf-8"))
-        places = update_cells(notebook, root, path.name)
+        places = update_cells(notebook, root, name)
         if places:
-            drift += [f"notebooks/{path.name}: {place}" for place in places]
+            drift += [f"notebooks/{name}: {place}" for place in places]
             texts[path] = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
     readme = root / "README.md"

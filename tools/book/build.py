@@ -10,6 +10,7 @@ import nbformat
 import yaml
 
 from annotated_transformer.files import write_json
+from tools import lanes
 from tools.book import pages
 from tools.book.chapters import MODEL_CARD, linked_cells, prepare
 from tools.book.course import ROOT, Course, as_json, label
@@ -75,11 +76,12 @@ def assets(source: Path, npm: Path, course: Course) -> None:
 def prepare_source(source: Path, course: Course, npm: Path) -> None:
     """Write everything that Jupyter Book reads into a new folder."""
     shutil.rmtree(source, ignore_errors=True)
-    for name in ("notebooks", "book", "api"):
+    for name in ("book", "api"):
         (source / name).mkdir(parents=True)
     keys, linked = pages.citation_keys(course), linked_cells(course)
-    for chapter in course.chapters:
-        path = source / "notebooks" / chapter.path.name
+    for chapter in course.notebooks:
+        path = source / f"{chapter.doc}.ipynb"
+        path.parent.mkdir(exist_ok=True, parents=True)
         nbformat.write(prepare(course, chapter, keys, linked), path)
     texts = {
         "index.md": pages.start(course, course.data("landing.yml")),
@@ -122,14 +124,16 @@ def for_sphinx(course: Course) -> dict:
     } | pages.TEACHING
     return {
         "chapters": {c.number: c.doc for c in course.chapters},
-        "figures": [figure for c in course.chapters for figure in c.figures],
+        "marks": {c.doc: lanes.mark(c.path) for c in course.notebooks if c.number},
+        "deeper": [c.doc for c in course.of_kind("deeper")],
+        "figures": {figure: c.doc for c in course.notebooks for figure in c.figures},
         "equations": course.equations,
         "paper": {p["where"]: f"paper-{label(p['where'])}" for p in course.paper_map},
         "terms": [term for term, _, _ in course.glossary],
         "proofs": {test: label(test) for test in course.proofs()},
         "departures": rows,
         "origins": origins,
-        "notebooks": str(course.root / "notebooks"),
+        "notebooks": {c.doc: str(c.path) for c in course.notebooks},
     }
 
 

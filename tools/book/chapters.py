@@ -8,6 +8,7 @@ and links in the text are the Sphinx extension's work.
 import html
 import re
 from collections.abc import Mapping
+from posixpath import dirname, join, normpath, relpath
 
 import nbformat
 from nbformat import NotebookNode
@@ -18,17 +19,17 @@ from tools.book.course import DEPARTS, Chapter, Course, as_json, label
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 MODEL_CARD = "annotated_transformer/pretrained/README.md"
-OTHER_FILE = re.compile(r"\[([^\]]+)\]\(\.\./((?!book/|notebooks/)[^)#]+)\)")
+UPWARD = re.compile(r"\[([^\]]+)\]\((\.\./[^)#]+)\)")
 IN_THE_PAPER = re.compile(r"^(\| \*\*In the paper\*\* \|.*\|)$", re.MULTILINE)
 ARXIV = re.compile(r"\]\(https?://arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})[^)]*\)")
 
 
 def paper_parts(course: Course, chapter: Chapter) -> list[str]:
-    """The parts of the paper that have a cell in this chapter, in the paper's order."""
+    """The parts of the paper that have a cell in a notebook, in the paper's order."""
     return [
         part["where"]
         for part in course.paper_map
-        if any(cell.startswith(chapter.path.stem) for cell in part.get("cells", []))
+        if any(c.partition("#")[0] == chapter.name for c in part.get("cells", []))
     ]
 
 
@@ -36,8 +37,8 @@ def linked_cells(course: Course) -> set[str]:
     """The cells that other pages point at."""
     cells = {cell for part in course.paper_map for cell in part.get("cells", [])}
     cells |= {cell for row in course.departures for cell in row.get("boxes", [])}
-    for chapter in course.chapters:
-        cells |= {f"{chapter.path.stem}#{cell}" for *_, cell in chapter.definitions}
+    for chapter in course.notebooks:
+        cells |= {f"{chapter.name}#{cell}" for *_, cell in chapter.definitions}
     return cells
 
 
@@ -51,18 +52,23 @@ def cite(text: str, keys: Mapping[str, str]) -> str:
     return ARXIV.sub(add, text)
 
 
-def links_out(text: str, address: str | None) -> str:
+def links_out(text: str, address: str | None, folder: str = "notebooks") -> str:
     """The text with its links to files of the repository that are not pages.
 
     The model card is a page of the book. Any other file is linked where it is public.
+    `folder` is where the text stands, and where its links start.
     """
-    text = text.replace(f"](../{MODEL_CARD})", "](../book/model_card.md)")
 
-    def elsewhere(match: re.Match[str]) -> str:
-        words, path = match.groups()
+    def link(match: re.Match[str]) -> str:
+        words, target = match.groups()
+        path = normpath(join(folder, target))
+        if path == MODEL_CARD:
+            return f"[{words}]({relpath('book/model_card.md', folder)})"
+        if path.startswith(("book/", "notebooks/")):
+            return match[0]
         return f"[{words}]({address}/blob/main/{path})" if address else words
 
-    return OTHER_FILE.sub(elsewhere, text)
+    return UPWARD.sub(link, text)
 
 
 def chart(spec: dict, png_alt: str) -> str:
@@ -75,12 +81,18 @@ def chart(spec: dict, png_alt: str) -> str:
 
 
 def frame(source: str, course: Course, chapter: Chapter) -> str:
-    """The title cell with a row that leads back to the paper, without the badge."""
+    """The title cell without the badge, with rows that lead to the paper and deeper."""
     source = sync.BADGE.sub("", source)
     parts = paper_parts(course, chapter)
-    links = ", ".join(f"[{part}](#paper-{label(part)})" for part in parts)
-    row = f"| **Line by line** | {links} |"
-    return IN_THE_PAPER.sub(lambda m: f"{m[1]}\n{row}", source) if parts else source
+    rows = {
+        "Line by line": [f"[{part}](#paper-{label(part)})" for part in parts],
+        "A second reading": [
+            f"[{each.title}]({relpath(each.doc, dirname(chapter.doc))}.ipynb)"
+            for each in course.deeper(chapter)
+        ],
+    }
+    table = [f"| **{head}** | {', '.join(row)} |" for head, row in rows.items() if row]
+    return IN_THE_PAPER.sub(lambda m: "\n".join([m[1], *table]), source)
 
 
 def prepare(
@@ -90,10 +102,10 @@ def prepare(
     notebook: NotebookNode = nbformat.from_dict(chapter.notebook)
     for i, cell in enumerate(notebook.cells):
         tags = set(cell.metadata.get("tags", []))
-        address = f"{chapter.path.stem}#{cell.id}"
+        address = f"{chapter.name}#{cell.id}"
         if cell.cell_type == "markdown":
             text = frame(cell.source, course, chapter) if i == 0 else cell.source
-            text = cite(links_out(text, course.address), keys)
+            text = cite(links_out(text, course.address, dirname(chapter.doc)), keys)
             if DEPARTS.search(text):
                 anchor = chapter.box_anchor(cell.id)
                 text = DEPARTS.sub(rf"({anchor})=\n\g<0>", text, count=1)

@@ -12,14 +12,16 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 
-from tools import sync
+from tools import lanes, sync
 
 ROOT = Path(__file__).parents[2]
 EQUATION = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
-CAPTION = re.compile(r"\*\*Fig\. (\d+)\.(\d+)\*\*")
+CAPTION = re.compile(r"\*\*Fig\. ((?:D?\d+\.)?\d+)\*\*")
 DEPARTS = re.compile(r"^> \*\*Departs from ([^*]*?)[.:]?\*\*", re.MULTILINE)
 DEPARTS_IN_CODE = re.compile(r"Departs from (§\d(?:\.\d)*)")
-GLOSSARY_ENTRY = re.compile(r"- \*\*(.+)\*\*: (.+\.) \[(\d\d)\]\(\.\./notebooks/(.+)\)")
+GLOSSARY_ENTRY = re.compile(
+    r"- \*\*(.+)\*\*: (.+\.) \[(\d\d)\]\(\.\./notebooks/((?:deeper/)?\3_.+)\)"
+)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 TEST_NAME = re.compile(r"(tests/test_\w+\.py)?::(test_\w+)")
 
@@ -38,8 +40,25 @@ class Chapter:
 
     @property
     def number(self) -> str:
-        """Its two digits."""
-        return self.path.name[:2]
+        """Its two digits, or none."""
+        return lanes.number(self.path)
+
+    @property
+    def name(self) -> str:
+        """What other files call it: "02_attention", "deeper/02_attention"."""
+        return lanes.name(self.path)
+
+    @property
+    def key(self) -> str:
+        """What tells it apart from all others, as a part of an anchor."""
+        if lanes.kind_of(self.path) == "core":
+            return self.number
+        return label(self.name.replace(self.path.stem, self.number or self.path.stem))
+
+    @property
+    def heading(self) -> str:
+        """Its number, if it has one, and its title."""
+        return f"{self.number} {self.title}".strip()
 
     @property
     def title(self) -> str:
@@ -60,13 +79,13 @@ class Chapter:
     @property
     def doc(self) -> str:
         """Its page's name."""
-        return f"notebooks/{self.path.stem}"
+        return f"notebooks/{self.name}"
 
     @cached_property
     def figures(self) -> list[str]:
-        """The numbers of its figures: "2.3"."""
+        """The numbers of its figures: "2.3", or "D2.3" in what goes deeper."""
         texts = [c.source for c in self.notebook.cells if c.cell_type == "markdown"]
-        return [".".join(m.groups()) for m in CAPTION.finditer("\n".join(texts))]
+        return CAPTION.findall("\n".join(texts))
 
     @cached_property
     def equations(self) -> list[tuple[str, str]]:
@@ -88,11 +107,11 @@ class Chapter:
 
     def anchor(self, cell: str) -> str:
         """The name of a cell's anchor in the book."""
-        return f"cell-{self.number}-{cell}"
+        return f"cell-{self.key}-{cell}"
 
     def box_anchor(self, cell: str) -> str:
         """The name of the anchor of a box "Departs from" in a cell."""
-        return f"departs-{self.number}-{cell}"
+        return f"departs-{self.key}-{cell}"
 
     def what_is(self, cell_id: str) -> tuple[str, str]:
         """The heading above a cell, and what the cell is, in a word or two."""
@@ -107,7 +126,7 @@ class Chapter:
             raise KeyError(f"{self.path.name} has no cell {cell_id!r}")
         if cell.cell_type == "markdown":
             figure = CAPTION.search(cell.source)
-            return heading, f"Fig. {figure[1]}.{figure[2]}" if figure else "text"
+            return heading, f"Fig. {figure[1]}" if figure else "text"
         shown = [names for _, names, each in self.definitions if each == cell_id]
         if shown:
             return heading, ", ".join(f"`{name}`" for name in shown[0])
@@ -115,7 +134,7 @@ class Chapter:
             following = self.notebook.cells[i + 1 : i + 2]
             figure = CAPTION.search(following[0].source) if following else None
             if figure:
-                return heading, f"Fig. {figure[1]}.{figure[2]}"
+                return heading, f"Fig. {figure[1]}"
         return heading, "code"
 
 
@@ -124,11 +143,26 @@ class Course:
     """The course below one folder."""
 
     root: Path = ROOT
-    chapters: list[Chapter] = field(init=False)
+    notebooks: list[Chapter] = field(init=False)
 
     def __post_init__(self) -> None:
-        paths = sorted((self.root / "notebooks").glob("*.ipynb"))
-        self.chapters = [Chapter(p, nbformat.read(p, as_version=4)) for p in paths]
+        paths = lanes.all_notebooks(self.root)
+        self.notebooks = [Chapter(p, nbformat.read(p, as_version=4)) for p in paths]
+
+    def of_kind(self, *kinds: str) -> list[Chapter]:
+        """The notebooks of these kinds."""
+        return [c for c in self.notebooks if lanes.kind_of(c.path) in kinds]
+
+    @property
+    def chapters(self) -> list[Chapter]:
+        """The chapters of the core, without what goes deeper."""
+        return self.of_kind("core")
+
+    def deeper(self, chapter: Chapter) -> list[Chapter]:
+        """What goes on from a chapter; nothing goes on from other notebooks."""
+        core = lanes.kind_of(chapter.path) == "core"
+        found = self.of_kind("deeper") if core else []
+        return [c for c in found if c.number == chapter.number]
 
     def data(self, name: str) -> Any:
         """A YAML file of the book."""
@@ -186,9 +220,9 @@ class Course:
         return next((c for c in self.chapters if c.number == number), None)
 
     def chapter_of(self, cell: str) -> tuple[Chapter, str]:
-        """The chapter and the id of "02_attention#eq-1"."""
-        stem, _, cell_id = cell.partition("#")
-        return next(c for c in self.chapters if c.path.stem == stem), cell_id
+        """The notebook and the id of "02_attention#eq-1"."""
+        name, _, cell_id = cell.partition("#")
+        return next(c for c in self.notebooks if c.name == name), cell_id
 
     @cached_property
     def equations(self) -> dict[str, str]:
@@ -200,18 +234,18 @@ class Course:
             for cell in reversed(part.get("cells", [])):  # the first one wins
                 chapter, cell_id = self.chapter_of(cell)
                 cells = [each for each, _ in chapter.equations]
-                if cell_id in cells:
+                if cell_id in cells and chapter.number:
                     number = cells.index(cell_id) + 1
-                    found[part["where"]] = f"{int(chapter.number)}.{number}"
+                    found[part["where"]] = lanes.figure(chapter.path, number)
         return found
 
     def departure_boxes(self) -> dict[str, list[str]]:
         """Cells that hold a box "Departs from", with the tests that they name."""
         found = {}
-        for chapter in self.chapters:
+        for chapter in self.notebooks:
             for cell in chapter.notebook.cells:
                 if cell.cell_type == "markdown" and DEPARTS.search(cell.source):
-                    found[f"{chapter.path.stem}#{cell.id}"] = named_tests(cell.source)
+                    found[f"{chapter.name}#{cell.id}"] = named_tests(cell.source)
         return found
 
     def departures_in_code(self) -> set[str]:
@@ -226,7 +260,7 @@ class Course:
     def proofs(self) -> list[str]:
         """The tests that the book shows because a page points at them."""
         named = {test for row in self.departures for test in row["tests"]}
-        for chapter in self.chapters:
+        for chapter in self.notebooks:
             for cell in chapter.notebook.cells:
                 if cell.cell_type == "markdown":
                     named |= set(named_tests(cell.source))

@@ -18,10 +18,11 @@ from typing import Any
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.builders.html import StandaloneHTMLBuilder
 from sphinx.domains.std import StandardDomain
 from sphinx.ext import autodoc
 
-FIGURE = re.compile(r"Fig\. (\d+)\.(\d+)")
+FIGURE = re.compile(r"Fig\. ((?:D?\d+\.)?\d+)")
 BOX = re.compile(
     r"(Predict first|Known trap|Departs from|What the paper leaves|Not in the paper)"
 )
@@ -29,7 +30,7 @@ KINDS = {"Predict first": "predict", "Known trap": "trap"}  # all others are dep
 SECTION = re.compile(r"(\d+(?:\.\d+)?)\.? ")
 TEST = re.compile(r"(tests/test_\w+\.py)?::(test_\w+)")
 IN_TEXT = re.compile(
-    r"Fig\. (?P<figure>\d+\.\d+)"
+    r"Fig\. (?P<figure>(?:D?\d+\.)?\d+)"
     r"|[Cc]hapter (?P<chapter>\d\d)"
     r"|(?P<paper>(?:Eq\.|Table|Figure) \d)(?![.\d])"
     r"|(?<![\w.§-])(?P<more>\d\d)(?![\w%]|[.,]\d)"
@@ -109,6 +110,11 @@ def opening(paragraph: nodes.Node | None) -> nodes.strong | None:
     return None
 
 
+def place(kind: str, number: str) -> str:
+    """The anchor of a numbered thing: "fig-2-3", "eq-d2-1"."""
+    return f"{kind}-{number}".replace(".", "-").lower()
+
+
 def figures(app: Sphinx, doctree: nodes.document) -> None:
     """Join each picture with the caption below it, and name it."""
     docname = app.env.docname
@@ -117,7 +123,7 @@ def figures(app: Sphinx, doctree: nodes.document) -> None:
         match = FIGURE.fullmatch(first.astext()) if first is not None else None
         if not match:
             continue
-        name = f"fig-{match[1]}-{match[2]}"
+        name = place("fig", match[1])
         parent, position = paragraph.parent, paragraph.parent.index(paragraph)
         before = parent.children[position - 1] if position else None
         while isinstance(before, nodes.target) and position > 1:
@@ -143,18 +149,18 @@ def figures(app: Sphinx, doctree: nodes.document) -> None:
             box += caption_box("", paragraph, classes=["caption"])
         else:
             paragraph["ids"].append(name)
-        name_target(app, docname, name, name, f"Fig. {match[1]}.{match[2]}")
+        name_target(app, docname, name, name, f"Fig. {match[1]}")
 
 
 def equations(app: Sphinx, doctree: nodes.document) -> None:
-    """Number the displayed equations of a chapter: (2.1), (2.2)."""
+    """Number the displayed equations of a chapter: (2.1), (2.2), deeper (D2.1)."""
     docname = app.env.docname
-    chapter = re.match(r"notebooks/(\d\d)_", docname)
-    if not chapter:
+    mark = app.config.course["marks"].get(docname)
+    if not mark:
         return
     for i, block in enumerate(doctree.findall(nodes.math_block), start=1):
-        number = f"{int(chapter[1])}.{i}"
-        name = f"eq-{int(chapter[1])}-{i}"
+        number = f"{mark}.{i}"
+        name = place("eq", number)
         text = block.astext().strip()
         block.children = []
         block += nodes.Text(rf"\[{text} \tag{{{number}}}\]")
@@ -202,7 +208,8 @@ def boxes(app: Sphinx, doctree: nodes.document) -> None:
         made[0]["ids"] = quote["ids"]
         row = next((rows[i] for i in quote["ids"] if i in rows), None)
         if row:
-            address = f"../book/departures.html#{row}"
+            page = app.builder.get_relative_uri(app.env.docname, "book/departures")
+            address = f"{page}#{row}"
             words = "In the table of departures"
             link = nodes.reference("", words, refuri=address, internal=True)
             made[0] += nodes.paragraph("", "", link, classes=["see"])
@@ -354,11 +361,12 @@ class Mentions:
         return self.section(match)
 
     def figure(self, match: re.Match) -> nodes.Node | None:
-        """Link "Fig. 2.3" to the figure."""
-        if match["figure"] not in self.course["figures"]:
+        """Link "Fig. 2.3" to the figure; "Fig. 1" can only be one of the same page."""
+        number = match["figure"]
+        page = self.course["figures"].get(number)
+        if not page or ("." not in number and page != self.docname):
             return None
-        name = "fig-" + match["figure"].replace(".", "-")
-        return reference(self.docname, name, match[0])
+        return reference(self.docname, place("fig", number), match[0])
 
     def chapter(self, match: re.Match, number: str = "") -> nodes.Node | None:
         """Link "chapter 05" to its page, unless it is this one."""
@@ -376,8 +384,8 @@ class Mentions:
     def part_of_paper(self, match: re.Match) -> nodes.Node | None:
         """Link "Eq. 1" to the chapter that displays it; "Table 3" once in a chapter."""
         if match["paper"] in self.course["equations"]:
-            number = self.course["equations"][match["paper"]].replace(".", "-")
-            return reference(self.docname, f"eq-{number}", match[0])
+            name = place("eq", self.course["equations"][match["paper"]])
+            return reference(self.docname, name, match[0])
         name = self.course["paper"].get(match["paper"])
         if not name or name in self.linked:
             return None
@@ -550,10 +558,26 @@ def help_screen_readers(
 
 def original_notebooks(app: Sphinx, error: Exception | None) -> None:
     """Offer the notebooks for download as they are, not the prepared copies."""
-    sources = Path(app.outdir) / "_sources" / "notebooks"
-    if error is None and sources.exists():
-        for path in Path(app.config.course["notebooks"]).glob("*.ipynb"):
-            shutil.copyfile(path, sources / path.name)
+    for doc, path in app.config.course["notebooks"].items():
+        offered = Path(app.outdir) / "_sources" / f"{doc}.ipynb"
+        if error is None and offered.exists():
+            shutil.copyfile(path, offered)
+
+
+def core_to_core(
+    app: Sphinx, page: str, template: str, context: dict, doctree: Any
+) -> None:
+    """Previous and next lead past what goes deeper: from chapter to chapter."""
+    builder = app.builder
+    assert isinstance(builder, StandaloneHTMLBuilder)
+    for name, side in (("prev", 1), ("next", 2)):
+        other = builder.relations[page][side] if context.get(name) else None
+        while other in app.config.course["deeper"]:
+            other = builder.relations[str(other)][side]
+        if other:
+            link = builder.get_relative_uri(page, other)
+            title = builder.render_partial(app.env.titles[other])["title"]
+            context[name] = {"link": link, "title": title}
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -566,6 +590,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", on_read)
     app.connect("autodoc-process-signature", source_signature)
     app.connect("autodoc-process-docstring", docstring)
+    app.connect("html-page-context", core_to_core)
     app.connect("html-page-context", scripts, priority=400)
     app.connect("html-page-context", help_screen_readers, priority=500)
     app.connect("html-page-context", buttons, priority=900)

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
-from tools import sync
+from tools import lanes, sync
 from tools.book.chapters import ARXIV, links_out, paper_parts
-from tools.book.course import Chapter, Course, label
+from tools.book.course import ROOT, Chapter, Course, label
 from tools.book.drawing import code_map
 
 TITLE = "The annotated Transformer"
@@ -72,15 +72,16 @@ def parts(course: Course) -> list[tuple[str, list[Chapter]]]:
     for part in course.data("parts.yml"):
         numbers = range(part["first"], part["last"] + 1)
         inside = [c for c in course.chapters if int(c.number) in numbers]
+        inside += [c for c in course.notebooks if c.name in part.get("then", [])]
         if inside:
             found.append((part["title"], inside))
     return found
 
 
 def toc(course: Course) -> dict[str, Any]:
-    """The table of contents: every chapter that exists, in its part."""
+    """The table of contents: every notebook that exists, in its part."""
     sections = [
-        {"caption": title, "chapters": [{"file": c.doc} for c in inside]}
+        {"caption": title, "chapters": [toc_entry(course, c) for c in inside]}
         for title, inside in parts(course)
     ]
     pages: list[dict[str, Any]] = [{"file": f"book/{page}"} for page in BOOK_PAGES]
@@ -89,6 +90,12 @@ def toc(course: Course) -> dict[str, Any]:
     sections.append({"caption": "Teach", "chapters": [{"file": p} for p in TEACHING]})
     sections.append({"caption": "To look up", "chapters": pages})
     return {"format": "jb-book", "root": "index", "parts": sections}
+
+
+def toc_entry(course: Course, chapter: Chapter) -> dict[str, Any]:
+    """A chapter, above what goes deeper."""
+    sections = [{"file": each.doc} for each in course.deeper(chapter)]
+    return {"file": chapter.doc} | ({"sections": sections} if sections else {})
 
 
 def config(course: Course) -> dict[str, Any]:
@@ -118,7 +125,7 @@ def config(course: Course) -> dict[str, Any]:
         "bibtex_bibfiles": ["references.bib"],
         "sphinx": {
             "extra_extensions": ["sphinx.ext.autodoc", "sphinx.ext.viewcode"],
-            "local_extensions": {"tools.book.extension": str(course.root)},
+            "local_extensions": {"tools.book.extension": str(ROOT)},
             "recursive_update": True,
             "config": sphinx_config(),
         },
@@ -190,13 +197,14 @@ def cell_links(course: Course, cells: Iterable[str]) -> str:
     for cell in cells:
         chapter, cell_id = course.chapter_of(cell)
         heading, what = chapter.what_is(cell_id)
-        sections = chapters.setdefault(chapter.number, (chapter, {}))[1]
+        sections = chapters.setdefault(chapter.name, (chapter, {}))[1]
         link = f"[{what}](#{chapter.anchor(cell_id)})"
         sections.setdefault(heading, []).append(link)
     lines = []
-    for number in sorted(chapters):
-        chapter, sections = chapters[number]
-        lines.append(f"- **[{number} {chapter.title}](../{chapter.doc}.ipynb)**")
+    for chapter, sections in sorted(
+        chapters.values(), key=lambda c: (c[0].number or "99", c[0].name)
+    ):
+        lines.append(f"- **[{chapter.heading}](../{chapter.doc}.ipynb)**")
         for heading, links in sections.items():
             colon = "" if heading.endswith("?") else ":"
             lines.append(f"  - {heading}{colon} {', '.join(told_apart(links))}")
@@ -250,11 +258,17 @@ def test_link(test: str) -> str:
     return f'<a href="{page_url("book/proofs", label(test))}">{in_words(test)}</a>'
 
 
+def short(chapter: Chapter) -> str:
+    """A notebook in two or three words."""
+    deeper = " deeper" if lanes.kind_of(chapter.path) == "deeper" else ""
+    return f"chapter {chapter.number}{deeper}" if chapter.number else chapter.title
+
+
 def departure_heading(course: Course, row: dict[str, Any]) -> str:
     """The first cell of a row: the topic, and the chapters that have a box for it."""
     boxes = [course.chapter_of(box) for box in row.get("boxes", [])]
     links = [
-        f'<a href="{page_url(c.doc, c.box_anchor(cell))}">chapter {c.number}</a>'
+        f'<a href="{page_url(c.doc, c.box_anchor(cell))}">{short(c)}</a>'
         for c, cell in boxes
     ]
     topic = row["topic"]
@@ -345,7 +359,8 @@ def glossary(course: Course) -> str:
         "````{glossary}",
     ]
     for term, definition, notebook in course.glossary:
-        link = f"[{notebook[:2]}](../notebooks/{notebook})"
+        number = notebook.rpartition("/")[2][:2]
+        link = f"[{number}](../notebooks/{notebook})"
         lines += [term, f"  {definition} {link}", ""]
     return "\n".join([*lines, "````", ""])
 
@@ -386,23 +401,24 @@ def uncited(course: Course) -> dict[str, list[str]]:
     """arXiv numbers that chapters link to, but that the bibliography lacks."""
     keys = citation_keys(course)
     missing: dict[str, list[str]] = {}
-    for chapter in course.chapters:
+    for chapter in course.notebooks:
         for cell in chapter.notebook.cells:
             if cell.cell_type == "markdown":
                 for number in ARXIV.findall(cell.source):
                     if number not in keys:
-                        missing.setdefault(number, []).append(chapter.number)
+                        missing.setdefault(number, []).append(chapter.name)
     return missing
 
 
 def shown_in(course: Course, module: str) -> list[str]:
     """Links to the cells that show a module's code."""
     found = []
-    for chapter in course.chapters:
+    for chapter in course.of_kind(*lanes.ONCE):
         for file, names, cell in chapter.definitions:
             if file == f"annotated_transformer/{module}.py":
                 text = ", ".join(f"`{name}`" for name in names)
-                found.append(f"- {chapter.number}: [{text}](#{chapter.anchor(cell)})")
+                where = short(chapter).removeprefix("chapter ")
+                found.append(f"- {where}: [{text}](#{chapter.anchor(cell)})")
     return found
 
 
@@ -468,11 +484,11 @@ def second_way(course: Course) -> str:
 def chapter_item(course: Course, chapter: Chapter) -> str:
     """A chapter in the list of its part: title, question, parts of the paper."""
     about = ", ".join(paper_parts(course, chapter)[:4])
+    number = f'<span class="number">{chapter.number}</span> ' if chapter.number else ""
+    question = f"<p>{words(chapter.question)}</p>" if chapter.question else ""
     return (
-        f'<li><a href="{chapter.doc}.html">'
-        f'<span class="number">{chapter.number}</span> '
-        f"{html.escape(chapter.title)}</a><p>{words(chapter.question)}</p>"
-        f'<p class="about">{about}</p></li>'
+        f'<li><a href="{chapter.doc}.html">{number}{html.escape(chapter.title)}</a>'
+        f'{question}<p class="about">{about}</p></li>'
     )
 
 
