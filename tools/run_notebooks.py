@@ -21,9 +21,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs as a file, too
-from tools.sizes import SECONDS
-
 from tools import lanes
+from tools.sizes import SECONDS
 
 # One thread, as in the tests, so that sums are added in the same order.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
