@@ -55,7 +55,12 @@ CORPORA = (
 BeamSize = Annotated[
     int, typer.Option(help="Hypotheses kept at each step; 1 is greedy.")
 ]
-Alpha = Annotated[float, typer.Option(help="Length penalty of beam search (§6.1).")]
+Alpha = Annotated[
+    float | None,
+    typer.Option(
+        help="Length penalty of beam search (§6.1). [default: the model's own, or 0.6]"
+    ),
+]
 Device = Annotated[
     str,
     typer.Option(
@@ -263,7 +268,7 @@ def translate(
     model: Model = None,
     device: Device = "auto",
     beam_size: BeamSize = 4,
-    alpha: Alpha = 0.6,
+    alpha: Alpha = None,
     temperature: Annotated[
         float | None,
         typer.Option(help="Sample instead of searching, at this temperature."),
@@ -296,10 +301,10 @@ def translate(
       echo "Eine Frau liest." | annotated-transformer translate --temperature 0.8
     """
     drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    chosen = changed(
-        SearchConfig(beam_size=beam_size, alpha=alpha, seed=seed), **drawing
-    )
+    given = {"alpha": alpha, **drawing}
+    chosen = changed(SearchConfig(beam_size=beam_size, seed=seed), **given)
     translator = load(model, device)
+    alpha = translator.alpha if alpha is None else alpha
     search: Any = partial(beam_search, beam_size=beam_size, alpha=alpha)
     if beam_size == 1:
         search = greedy_search
@@ -349,7 +354,7 @@ def evaluate(
     model: Model = None,
     device: Device = "auto",
     beam_size: BeamSize = 5,
-    alpha: Alpha = 0.6,
+    alpha: Alpha = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Score only this many pairs.")
     ] = None,
@@ -365,8 +370,9 @@ def evaluate(
 
       annotated-transformer evaluate --corpus multi30k
     """
-    SearchConfig(beam_size=beam_size, alpha=alpha)  # checks them
+    changed(SearchConfig(beam_size=beam_size), alpha=alpha)  # checks them
     translator = load(model, device)
+    alpha = translator.alpha if alpha is None else alpha
     corpus, name, pairs = runs.pairs_to_score(
         model or PRETRAINED, corpus, split, data_dir
     )
@@ -384,11 +390,18 @@ def average(
     output: Annotated[
         Path | None, typer.Option(help="Folder to write. [default: RUN-average]")
     ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            help="Length penalty that the model keeps as its own (§6.1): choose it "
+            "with evaluate --split validation. [default: 0.6]"
+        ),
+    ] = None,
 ) -> None:
     """Average a run's last checkpoints (§6.1) into a new model folder."""
     whole = run if run.name not in ("", "..") else run.resolve()  # "." has no name
     output = output or whole.parent / (whole.name + "-average")
-    chosen = runs.average_run(run, last, output)
+    chosen = runs.average_run(run, last, output, alpha=alpha)
     print(f"{output}: mean of {', '.join(path.name for path in chosen)}")
 
 

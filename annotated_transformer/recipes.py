@@ -7,7 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from annotated_transformer.config import SMALL, TINY, TrainingConfig, TransformerConfig
+from annotated_transformer.config import (
+    SMALL,
+    TINY,
+    SearchConfig,
+    TrainingConfig,
+    TransformerConfig,
+)
 from annotated_transformer.files import read_json
 from annotated_transformer.grammar import MAX_SIZE
 from annotated_transformer.settings import checked, parsed
@@ -57,12 +63,16 @@ class Recipe:
 
 @checked
 class Settings:
-    """What settings.json holds. `digests` are SHA-256 sums of a run's splits."""
+    """What settings.json holds. `digests` are SHA-256 sums of a run's splits.
+
+    `search` is how to decode with this model: §6.1 chooses it on the validation split.
+    """
 
     model: TransformerConfig
     recipe: Recipe | None = None
     digests: dict[str, str] | None = None
     averaged: list[str] | None = None
+    search: SearchConfig | None = None
 
 
 def read_settings(folder: Path) -> Settings:

@@ -18,7 +18,7 @@ from annotated_transformer.checkpoints import (
     list_checkpoints,
     load_weights,
 )
-from annotated_transformer.config import TransformerConfig
+from annotated_transformer.config import SearchConfig, TransformerConfig
 from annotated_transformer.corpora import Pair, load_corpus
 from annotated_transformer.decoding import beam_search, greedy_search
 from annotated_transformer.devices import memory
@@ -375,9 +375,17 @@ def need_unchanged(folder: Path, splits: dict[str, list[Pair]], corpus: str) -> 
 
 
 def evaluate(
-    translator: Translator, pairs: list[Pair], *, beam_size: int = 5, alpha: float = 0.6
+    translator: Translator,
+    pairs: list[Pair],
+    *,
+    beam_size: int = 5,
+    alpha: float | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Scores of greedy search and of beam search (where `beam_size` is above 1)."""
+    """Scores of greedy search and of beam search (where `beam_size` is above 1).
+
+    The length penalty `alpha` is the model's own unless it is given.
+    """
+    alpha = translator.alpha if alpha is None else alpha
     searches: dict[str, Callable] = {"greedy": greedy_search}
     if beam_size > 1:
         beam = partial(beam_search, beam_size=beam_size, alpha=alpha)
@@ -397,8 +405,12 @@ def evaluate(
     return results
 
 
-def average_run(run: Path, last: int, output: Path) -> list[Path]:
+def average_run(
+    run: Path, last: int, output: Path, *, alpha: float | None = None
+) -> list[Path]:
     """Write a translator with the mean of a run's last checkpoints (§6.1).
+
+    A length penalty `alpha` that is given here becomes the model's own.
 
     Raises InputError if there are too few, or if the folder `output` holds anything but
     an average.
@@ -420,6 +432,10 @@ def average_run(run: Path, last: int, output: Path) -> list[Path]:
         average_weights([c / WEIGHTS for c in chosen]), strict=False
     )
     settings = read_json(run / SETTINGS)
-    kept = {key: settings[key] for key in ("recipe", "digests") if key in settings}
+    kept: dict[str, Any] = {
+        key: settings[key] for key in ("recipe", "digests") if key in settings
+    }
+    if alpha is not None:
+        kept["search"] = {"alpha": SearchConfig(alpha=alpha).alpha}
     translator.save(output, **kept, averaged=[c.name for c in chosen])
     return chosen

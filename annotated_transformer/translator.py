@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ BATCH_TOKENS = 4_000  # source tokens decoded at once
 
 
 class Translator:
-    """Translates sentences; saved as a folder of settings, tokenizer and weights."""
+    """Translates sentences; saved as a folder of settings, tokenizer and weights.
+
+    `alpha` is the length penalty of beam search that suits the model (§6.1).
+    """
 
     def __init__(
         self,
@@ -38,8 +42,9 @@ class Translator:
         *,
         source_lang: str = "de",
         target_lang: str = "en",
+        alpha: float = 0.6,
     ):
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.alpha = model, tokenizer, alpha
         self.source_lang, self.target_lang = source_lang, target_lang
         self.batch_tokens = BATCH_TOKENS
 
@@ -71,6 +76,8 @@ class Translator:
         model = Transformer(config)
         load_weights(folder / weights, model)
         made = cls(model.eval().to(place), tokenizer)
+        if settings.search:
+            made.alpha = settings.search.alpha
         if recipe:
             made.source_lang, made.target_lang = recipe.source_lang, recipe.target_lang
         return made
@@ -108,14 +115,15 @@ class Translator:
         self,
         sentences: Sequence[str],
         *,
-        search: Callable[..., list[list[int]]] = beam_search,
+        search: Callable[..., list[list[int]]] | None = None,
     ) -> list[str]:
         """Translate each sentence, in batches of similar length.
 
-        `search(model, src)` finds the outputs: `greedy_search`, `beam_search`,
-        `sample`. A blank sentence stays blank. All sentences are checked before the
-        first one is translated.
+        `search(model, src)` finds the outputs: `greedy_search`, `beam_search` (by
+        default, with the model's own `alpha`), `sample`. A blank sentence stays blank.
+        All sentences are checked before the first one is translated.
         """
+        search = search or partial(beam_search, alpha=self.alpha)
         encoded = [self.encode(sentence) for sentence in sentences]
         results = [""] * len(sentences)
         order = [i for i, ids in enumerate(encoded) if ids != [EOS]]

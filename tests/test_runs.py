@@ -10,11 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 from annotated_transformer import corpora, runs, training
+from annotated_transformer import translator as translator_module
 from annotated_transformer.config import TrainingConfig, TransformerConfig
+from annotated_transformer.decoding import greedy_search
 from annotated_transformer.errors import InputError
 from annotated_transformer.grammar import grammar_corpus
 from annotated_transformer.progress import read_history, standing
 from annotated_transformer.recipes import Recipe, read_settings
+from annotated_transformer.translator import Translator
 from tests.test_training import new_model, random_pairs, scored_run, settings
 
 PAIRS = grammar_corpus(400)["train"]
@@ -391,3 +394,40 @@ def test_the_best_row_is_that_of_the_best_weights_for_a_loss_too():
     rows = [{"validation_loss": loss, "bleu": 1.0} for loss in (3.0, 2.0, 4.0)]
     for metric in ("validation_loss", "bleu"):
         assert max(rows, key=partial(standing, metric=metric)) is rows[1]
+
+
+# A model's own length penalty
+
+
+def test_a_model_is_scored_and_used_with_its_own_length_penalty(
+    tmp_path, corpus, monkeypatch
+):
+    run_once(tmp_path / "run", recipe(corpus))
+    runs.average_run(tmp_path / "run", 2, tmp_path / "plain")
+    runs.average_run(tmp_path / "run", 2, tmp_path / "chosen", alpha=1.5)
+    used = []
+
+    def search(model, src, *, beam_size=4, alpha):
+        used.append(alpha)
+        return greedy_search(model, src)
+
+    for module in (runs, translator_module):
+        monkeypatch.setattr(module, "beam_search", search)
+    for name, own in (("plain", 0.6), ("chosen", 1.5)):
+        translator = Translator.load(tmp_path / name)
+        translator.translate([PAIRS[0][0]])
+        runs.evaluate(translator, PAIRS[:3])
+        runs.evaluate(translator, PAIRS[:3], alpha=0.0)
+        assert used == [own, own, 0.0]
+        used.clear()
+
+
+def test_an_impossible_length_penalty_is_refused(tmp_path, corpus):
+    run_once(tmp_path / "run", recipe(corpus))
+    with pytest.raises(InputError, match="alpha"):
+        runs.average_run(tmp_path / "run", 2, tmp_path / "mean", alpha=-1.0)
+    assert not (tmp_path / "mean").exists()
+    runs.average_run(tmp_path / "run", 2, tmp_path / "mean", alpha=1.0)
+    edit_json(tmp_path / "mean" / "settings.json", search={"alpha": "much"})
+    with pytest.raises(InputError, match=r"settings.json: search.alpha"):
+        Translator.load(tmp_path / "mean")

@@ -241,11 +241,6 @@ def update_cells(notebook: dict, root: Path, name: str) -> list[str]:
     if cells[0]["cell_type"] == "markdown" and (line or BADGE.search(title)):
         update(cells[0], with_badge(title, line), "the Colab badge")
 
-    if cells[0]["cell_type"] == "markdown":
-        size = sizes.size(notebook)
-        timed = sizes.with_minutes("".join(cells[0]["source"]), size)
-        update(cells[0], timed, "the minutes of the first cell")
-
     answers = predicted(cells)
     for i, cell in enumerate(cells):
         if cell["cell_type"] != "code":
@@ -259,6 +254,11 @@ def update_cells(notebook: dict, root: Path, name: str) -> list[str]:
         if (metadata := folds(cell, i in answers)) != cell["metadata"]:
             cell["metadata"] = metadata
             drift.append(f"cell {i}, what is folded")
+
+    if cells[0]["cell_type"] == "markdown":  # last: the definitions count, too
+        size = sizes.size(notebook)
+        timed = sizes.with_minutes("".join(cells[0]["source"]), size)
+        update(cells[0], timed, "the minutes of the first cell")
     return drift
 
 
