@@ -22,6 +22,12 @@ def test_a_core_chapter_keeps_to_its_size(path):
     assert is_too_long(path) == (path.name[:2] in TOO_LONG)
 
 
+def test_the_paper_in_one_sitting_is_short_enough_for_one():
+    (path,) = lanes.of_kind("sitting")
+    s = sizes.size(json.loads(path.read_text("utf-8")))
+    assert (s.cells <= 60, s.words <= 4_500, s.seconds <= 60) == (True,) * 3
+
+
 def markdown(source):
     return {"cell_type": "markdown", "metadata": {}, "source": source}
 
