@@ -100,6 +100,10 @@ def train(
         str | None,
         typer.Option(help="Your own file(s), instead of a part of the corpus."),
     ] = None,
+    more: Annotated[
+        str | None,
+        typer.Option(help="Your own file(s), whose pairs join the training split."),
+    ] = None,
     run: Annotated[
         Path | None, typer.Option(help="Folder to write. [default: runs/CORPUS]")
     ] = None,
@@ -210,6 +214,7 @@ def train(
         corpus=corpus,
         validation=validation,
         test=test,
+        more=more,
         size=size,
         vocab_size=vocab_size,
         source_lang=source_lang,

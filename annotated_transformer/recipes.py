@@ -20,6 +20,7 @@ from annotated_transformer.settings import checked, parsed
 
 SETTINGS = "settings.json"  # in the folder of a model or a run
 MAY_CHANGE = ("steps", "patience", "keep")  # of a run that is resumed
+PATHS = ("corpus", "validation", "test", "more", "start_from")
 
 Language = Annotated[str, Field(pattern="^[a-z]{2,3}$")]
 
@@ -37,7 +38,8 @@ FOR_CAPTIONS = TrainingConfig(
 class Recipe:
     """Everything that determines a run's result, except the number of processes.
 
-    `validation` and `test` name files to use instead of a part of the corpus.
+    `validation` and `test` name files to use instead of a part of the corpus, and
+    `more` those whose pairs join the training split.
     `vocab_size` is the number of subwords, or 0 for whole words; `size` is the number
     of grammar pairs to train on. The model's own vocabulary follows from the tokenizer.
     `source_lang` and `target_lang` are spaCy's names of languages, for its rules.
@@ -47,6 +49,7 @@ class Recipe:
     corpus: str
     validation: str | None = None
     test: str | None = None
+    more: str | None = None
     model: TransformerConfig = SMALL
     training: TrainingConfig = FOR_CAPTIONS
     metric: Literal["bleu", "chrf", "exact_match", "validation_loss"] = "bleu"

@@ -28,6 +28,7 @@ from annotated_transformer.processes import Processes
 from annotated_transformer.progress import HISTORY
 from annotated_transformer.recipes import (
     MAY_CHANGE,
+    PATHS,
     RECIPES,
     SETTINGS,
     Recipe,
@@ -133,14 +134,17 @@ def recipe_of(run: Path) -> Recipe:
 
 
 def load_splits(recipe: Recipe, data_dir: Path | None) -> dict[str, list[Pair]]:
-    """The corpus of a recipe, by split."""
-    return load_corpus(
+    """The corpus of a recipe, by split, with the pairs that it adds to training."""
+    splits = load_corpus(
         recipe.corpus,
         data_dir=data_dir,
         size=recipe.size,
         validation=recipe.validation,
         test=recipe.test,
     )
+    if recipe.more:
+        splits["train"] = [*splits["train"], *corpora.read_pairs(recipe.more)]
+    return splits
 
 
 def warn_of_splits(pairs: dict[str, list[Pair]]) -> None:
@@ -215,7 +219,7 @@ def located(recipe: Recipe) -> Recipe:
     """The recipe with full paths, which hold wherever it is used later."""
     names: dict[str, Any] = {
         name: corpora.resolved(getattr(recipe, name))
-        for name in ("corpus", "validation", "test", "start_from")
+        for name in PATHS
         if getattr(recipe, name)
     }
     return replace(recipe, **names)
@@ -229,16 +233,17 @@ def need_same(
     old, new = recipe_of(run).settings(), recipe.settings()
     pairs = [(asdict(saved.model), asdict(model)), (old, new)]
     found = [row for before, now in pairs for row in differences(before, now)]
+    changed = [key for key, _, _ in differences(saved.digests or {}, digests)]
+    may_change = MAY_CHANGE if changed else (*MAY_CHANGE, *PATHS)  # files may move
     different = [
         f"{key} ({before} there, {now} now)"
         for key, before, now in found
-        if key not in MAY_CHANGE
+        if key not in may_change
     ]
     if different:
         raise InputError(
             f"{run} was started with other settings: {', '.join(different)}"
         )
-    changed = [key for key, old, new in differences(saved.digests or {}, digests)]
     if changed:
         raise InputError(
             f"the {' and the '.join(changed)} split of {recipe.corpus} changed since "
@@ -267,8 +272,7 @@ def identity(run: Path) -> str:
     """
     settings = read_settings(run)
     recipe = recipe_of(run).settings()
-    moved = ("corpus", "validation", "test", "start_from")
-    kept = {key: value for key, value in recipe.items() if key not in moved}
+    kept = {key: value for key, value in recipe.items() if key not in PATHS}
     kept["training"] = {
         key: value for key, value in recipe["training"].items() if key not in MAY_CHANGE
     }
@@ -347,8 +351,9 @@ def pairs_to_score(
         corpus = recipe.corpus
     own = recipe is not None and recipe.corpus in (corpus, corpora.resolved(corpus))
     if recipe and own and split != "all":
-        splits = load_splits(recipe, data_dir)
-        need_unchanged(folder, splits, corpus)
+        splits = load_splits(replace(recipe, more=None), data_dir)
+        fixed = {k: v for k, v in splits.items() if k != "train" or not recipe.more}
+        need_unchanged(folder, fixed, corpus)
     elif corpus in RECIPES:
         splits = load_corpus(corpus, data_dir=data_dir)
     else:
@@ -364,10 +369,10 @@ def pairs_to_score(
 
 
 def need_unchanged(folder: Path, splits: dict[str, list[Pair]], corpus: str) -> None:
-    """Raise InputError if the splits are not those that the model was trained with."""
+    """Raise InputError if the held-out splits are not those of the training run."""
     then = read_settings(folder).digests
     now = {split: corpora.digest(pairs) for split, pairs in splits.items()}
-    if then and then != now:
+    if then and any(then[split] != now[split] for split in now):
         raise InputError(
             f"{corpus} changed since {folder} was trained, so its test split may hold "
             "sentences that were trained on: put the file back, or score another file"

@@ -46,7 +46,7 @@ TRAIN = (
     "--size --vocab-size --d-model --d-ff --n-heads --n-layers --dropout --norm "
     "--steps --batch-tokens --accumulate --learning-rate --warmup --smoothing "
     "--consistency --validate-every --patience --keep --seed --device --validation "
-    "--test --corpus --start-from"
+    "--test --more --corpus --start-from"
 ).split()
 BYTES = (b"", b"{}", b"[]", b"null", b"{", b"\xff\xfe", b"\0" * 64, b"[" * 10_000)
 VALUES = (

@@ -248,6 +248,41 @@ def test_the_corpus_is_found_from_another_folder(tmp_path, corpus, monkeypatch):
     assert again[1:] == (name, pairs)
 
 
+def test_a_corpus_that_moved_can_be_named_anew(tmp_path, corpus, capsys):
+    folder, there = tmp_path / "run", str(tmp_path / "there.tsv")
+    run_once(folder, recipe(corpus))
+    shutil.move(corpus, there)
+    longer = replace(recipe(there), training=replace(SHORT, steps=6))
+    assert resumed(folder, longer)[-1]["step"] == 6
+    assert f"corpus {there} instead of" in capsys.readouterr().err
+    other = write(tmp_path / "other.tsv", PAIRS[:300])
+    with pytest.raises(InputError, match=r"other settings: corpus \("):
+        resumed(folder, recipe(other))
+
+
+def test_more_pairs_join_the_training_split_alone(tmp_path, corpus):
+    more = write(tmp_path / "more.tsv", [(b, a) for a, b in PAIRS[:50]])
+    plain = runs.load_splits(recipe(corpus), None)
+    splits = runs.load_splits(recipe(corpus, more=more), None)
+    assert len(splits["train"]) == len(plain["train"]) + 50
+    assert splits["train"][-1] == PAIRS[49][::-1]
+    assert all(splits[name] == plain[name] for name in ("validation", "test"))
+    with pytest.raises(InputError, match="there is no corpus"):
+        runs.load_splits(recipe(corpus, more="missing.tsv"), None)
+
+
+def test_a_model_is_scored_without_the_pairs_that_were_added(tmp_path, corpus):
+    more = write(tmp_path / "more.tsv", PAIRS[:50])
+    run_once(tmp_path / "run", recipe(corpus, more=more))
+    (tmp_path / "more.tsv").unlink()
+    _, name, pairs = runs.pairs_to_score(tmp_path / "run", None, None, None)
+    assert name == "test" and len(pairs) == 20
+    with open(corpus, "a", encoding="utf-8") as file:
+        file.write("neu\tnew\n" * 20)
+    with pytest.raises(InputError, match="may hold sentences that were trained on"):
+        runs.pairs_to_score(tmp_path / "run", None, None, None)
+
+
 def test_another_file_is_scored_whole(tmp_path, corpus):
     run_once(tmp_path / "run", recipe(corpus))
     few = write(tmp_path / "few.tsv", PAIRS[:20])
