@@ -66,6 +66,7 @@ AROUND: list[tuple[str, list[tuple[str, str, str]]]] = [
             ("Lines of sentences", "00", "lines"),
             ("Scores", "16", "scores"),
             ("Figures", "02", "plots"),
+            ("The paper's figures", "00", "pictures"),
             ("Claims, small models", "01", "lessons"),
             ("The command line", "00", "cli"),
             ("The terminal", "00", "terminal"),
