@@ -1,15 +1,24 @@
 """What the notebooks share does what it says."""
 
+from dataclasses import replace
+
+import pytest
 import torch
+from torch.testing import assert_close
 
 from annotated_transformer.config import TINY
+from annotated_transformer.errors import InputError
 from annotated_transformer.lessons import (
     Sorter,
     check,
     influence,
     refuted,
     seeded,
+    side_by_side,
+    sorting_losses,
     spread,
+    stack_of,
+    train_sorters,
 )
 
 
@@ -47,3 +56,69 @@ def test_a_sorter_gives_logits_for_each_position():
 
 def test_a_spread_is_mean_and_range():
     assert spread([0.5, 0.25, 0.75], digits=3) == "0.500 (0.250 to 0.750)"
+
+
+SMALL_SORTER = replace(
+    TINY, vocab_size=10, d_model=12, d_ff=20, n_heads=3, n_layers=2, dropout=0.0
+)
+
+
+def sorters(*seeds, norm="post"):
+    models = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        models.append(Sorter(SMALL_SORTER, norm=norm))
+    return models
+
+
+def train_alone(model, rates, seed):
+    """The same by a plain loop and PyTorch's Adam, one model at a time."""
+    g, losses = seeded(seed), []
+    optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), eps=1e-9)
+    for rate in rates:
+        digits = torch.randint(10, (16, 8), generator=g)
+        loss = sorting_losses(model(digits)[None], digits[None]).sum()
+        optimizer.param_groups[0]["lr"] = float(rate)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    return torch.stack(losses)
+
+
+def test_models_trained_side_by_side_learn_what_each_learns_alone():
+    rates = torch.tensor([[0.01, 0.02, 0.03], [0.002, 0.0, 0.001], [0.03, 0.02, 0.01]])
+    seeds = [5, 7, 5]
+    models, alone = sorters(*seeds), sorters(*seeds)
+    history = train_sorters(models, rates, seeds)
+    expected = [
+        train_alone(m, r, s) for m, r, s in zip(alone, rates, seeds, strict=True)
+    ]
+    assert_close(history.losses, torch.stack(expected), rtol=1e-4, atol=1e-4)
+    assert_close(history.lengths[:, 0], torch.ones(3), rtol=0.05, atol=0)
+    digits = torch.randint(10, (4, 8), generator=seeded(0))
+    for ours, theirs in zip(models, alone, strict=True):
+        assert_close(ours(digits), theirs(digits), rtol=1e-3, atol=1e-3)
+
+
+def test_another_update_trains_in_its_place():
+    def stand_still(weight, gradient, mean, square, step, rate):
+        return torch.zeros_like(weight)
+
+    models, untouched = sorters(3), sorters(3)
+    history = train_sorters(models, torch.ones(1, 2), [3], update=stand_still)
+    assert torch.equal(history.lengths, torch.zeros(1, 2))
+    assert all(map(torch.equal, models[0].parameters(), untouched[0].parameters()))
+
+
+def test_a_stack_answers_as_each_of_its_models():
+    models = sorters(1, 2, 3)
+    digits = torch.randint(10, (3, 4, 6), generator=seeded(0))
+    together = side_by_side(models[0], stack_of(models), digits)
+    for i, model in enumerate(models):
+        assert_close(together[i], model(digits[i]))
+
+
+def test_only_equal_models_stand_side_by_side():
+    with pytest.raises(InputError, match="equal layers"):
+        stack_of([*sorters(0), *sorters(0, norm="pre")])
