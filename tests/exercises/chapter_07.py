@@ -41,6 +41,26 @@ def block(norm, dropout, x, sublayer):
     return x + dropout(sublayer(norm(x)))
 
 
+def post_norm(norm, dropout, x, sublayer):
+    return norm(x + dropout(sublayer(x)))
+
+
+def post_in_steps(n, d, x, s):
+    total = x.clone()
+    total += d(s(x))
+    return n(total)
+
+
+def two_orders(**changes):
+    right = {
+        "post_triple": [-1, -1, 1, 1],
+        "pre_triple": [0, 0, 10, 10],
+        "post_minus": [0, 0, 0, 0],
+        "pre_minus": [4, 4, 6, 6],
+    }
+    return lambda: right | changes
+
+
 def step_by_step(n, d, x, s):
     y = x.clone()
     y += d(s(n(x)))
@@ -98,6 +118,10 @@ RIGHT = [
     ("check_rms_norm", in_double),
     ("check_block", block),
     ("check_block", step_by_step),
+    ("check_post_norm", post_norm),
+    ("check_post_norm", post_in_steps),
+    ("check_two_orders", two_orders()),
+    ("check_two_orders", two_orders(post_minus=torch.zeros(4))),
     ("check_norm_backward", backward),
     ("check_norm_backward", by_jacobian),
     ("check_norm_backward", by_autograd),
@@ -152,6 +176,32 @@ WRONG = [
     ("check_block", adds_in_place, "changes x, which is the caller's"),
     ("check_block", lambda n, d, x, s: block(n, d, x.clamp(-9, 9), s), "a hundred"),
     ("check_block", lambda n, d, x, s: x.detach() + d(s(n(x))), "the gradient of x"),
+    ("check_post_norm", lambda *parts: None, "not done yet"),
+    ("check_post_norm", lambda n, d, x, s: n(x + s(x)), "dropout is missing"),
+    ("check_post_norm", lambda n, d, x, s: x + d(s(x)), "where is the norm"),
+    ("check_post_norm", lambda n, d, x, s: n(d(s(x))), "where is the addition"),
+    ("check_post_norm", lambda n, d, x, s: n(d(x + s(x))), "not on the sum"),
+    ("check_post_norm", lambda n, d, x, s: d(n(x + s(x))), "not on the result"),
+    ("check_post_norm", lambda n, d, x, s: n(x + s(d(x))), "not on what goes in"),
+    ("check_post_norm", block, "that is pre-norm"),
+    ("check_post_norm", lambda n, d, x, s: x + n(d(s(x))), "around the whole sum"),
+    ("check_post_norm", lambda n, d, x, s: n(block(n, d, x, s)), "too many"),
+    ("check_post_norm", lambda n, d, x, s: n(x + d(x)), "called 0 times"),
+    ("check_post_norm", lambda n, d, x, s: n(x.detach() + d(s(x))), "gradient of x"),
+    ("check_post_norm", lambda n, d, x, s: n(x.clamp(-9, 9) + d(s(x))), "a hundred"),
+    ("check_two_orders", lambda: None, "not done yet"),
+    ("check_two_orders", two_orders(pre_minus=...), "not done yet"),
+    ("check_two_orders", lambda: [1, 2, 3, 4], "return a dict"),
+    ("check_two_orders", lambda: {"post_triple": [-1, -1, 1, 1]}, "is missing"),
+    ("check_two_orders", two_orders(post_triple=[12, 12, 28, 28]), "comes last"),
+    ("check_two_orders", two_orders(post_triple=[0, 0, 10, 10]), "that is pre-norm"),
+    ("check_two_orders", two_orders(post_triple=[-0.5, -0.5, 0.5, 0.5]), "variance"),
+    ("check_two_orders", two_orders(pre_triple=[-3, -3, 3, 3]), "still to be added"),
+    ("check_two_orders", two_orders(pre_triple=[12, 12, 28, 28]), "normalized x"),
+    ("check_two_orders", two_orders(pre_triple=[-1, -1, 1, 1]), "that is post-norm"),
+    ("check_two_orders", two_orders(post_minus=[1, 1, -1, -1]), "0 everywhere"),
+    ("check_two_orders", two_orders(pre_minus=[4, 4, 6]), "the shape should be"),
+    ("check_two_orders", two_orders(pre_minus=["a"]), "four numbers"),
     ("check_norm_backward", lambda *case: None, "not done yet"),
     ("check_norm_backward", lambda y, s, g, up: up * g / s, "only the first term"),
     (

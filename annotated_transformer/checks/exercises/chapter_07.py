@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from annotated_transformer.checks.common import (
+    NOT_DONE,
     Answer,
     compare,
     errors_mean,
@@ -17,7 +18,13 @@ from annotated_transformer.checks.common import (
     normal,
 )
 
-__all__ = ["check_block", "check_norm_backward", "check_rms_norm"]
+__all__ = [
+    "check_block",
+    "check_norm_backward",
+    "check_post_norm",
+    "check_rms_norm",
+    "check_two_orders",
+]
 
 EPS = 1e-5
 KEEP = "the shapes don't fit: do your means keep their axis (keepdim)? ({error})"
@@ -108,6 +115,128 @@ def _rms_norm_mistakes(x: Tensor, gain: Tensor) -> Iterator[tuple[Tensor, str]]:
     yield gain * right.abs(), "the sign of x is lost: divide x, not its square"
 
 
+def _post_norm(
+    norm: Callable[[Tensor], Tensor],
+    dropout: Callable[[Tensor], Tensor],
+    x: Tensor,
+    sublayer: Callable[[Tensor], Tensor],
+) -> Tensor:
+    return norm(x + dropout(sublayer(x)))
+
+
+@exercise
+def check_post_norm(function: Answer) -> None:
+    """`my_post_norm(norm, dropout, x, sublayer)`: as printed, with its dropout."""
+    norm, dropout, sublayer, calls = _parts()
+    x = normal(2, 3, 5)
+    answer = need_tensor(function(norm, dropout, x, sublayer), (2, 3, 5))
+    need(len(calls) == 1, f"the sub-layer is called {len(calls)} times, not once")
+    right = _post_norm(norm, dropout, x, sublayer)
+    mistakes = _post_norm_mistakes(norm, dropout, x, sublayer)
+    compare(answer, right, mistakes, "sub-layer, dropout, sum, norm: in this order")
+    for case, more in (
+        ("x a hundred times as large", 100 * x),
+        ("one position", normal(1, 1, 5, seed=1)),
+    ):
+        found = function(norm, dropout, more, sublayer)
+        compare(found, _post_norm(norm, dropout, more, sublayer), hint=case)
+    need_gradient(function, _post_norm, norm, dropout, x, sublayer)
+
+
+def _parts() -> tuple[
+    Callable[[Tensor], Tensor],
+    Callable[[Tensor], Tensor],
+    Callable[[Tensor], Tensor],
+    list[int],
+]:
+    """A norm as if trained, a dropout, a sub-layer, and a list of its calls."""
+    calls: list[int] = []
+
+    def norm(x: Tensor) -> Tensor:
+        return F.layer_norm(x, (5,)) * torch.arange(1, 6)
+
+    def dropout(z: Tensor) -> Tensor:
+        return z * torch.tensor([0.0, 2.0, 2.0, 0.0, 2.0])
+
+    def sublayer(z: Tensor) -> Tensor:
+        calls.append(1)
+        return z.roll(1, -1) ** 2
+
+    return norm, dropout, sublayer, calls
+
+
+def _post_norm_mistakes(
+    norm: Callable[[Tensor], Tensor],
+    dropout: Callable[[Tensor], Tensor],
+    x: Tensor,
+    sublayer: Callable[[Tensor], Tensor],
+) -> tuple[tuple[Tensor, str], ...]:
+    raw, y = sublayer(x), norm(x)
+    pre = "that is pre-norm: here the sum is normalized, not what goes in"
+    no_sum = "where is the addition? x goes past the sub-layer"
+    before = "dropout belongs before the sum: on what the sub-layer returns"
+    return (
+        (norm(x + raw), "dropout is missing (§5.4): on what the sub-layer returns"),
+        (x + dropout(raw), "where is the norm? It comes last"),
+        (x + raw, "where are the norm and dropout?"),
+        (norm(dropout(raw)), no_sum),
+        (norm(raw), f"{no_sum}; and dropout is missing"),
+        (dropout(raw), f"{no_sum}; and the norm is missing"),
+        (norm(dropout(x + raw)), f"{before}, not on the sum"),
+        (dropout(norm(x + raw)), f"{before}, not on the result"),
+        (norm(x + sublayer(dropout(x))), f"{before}, not on what goes in"),
+        (norm(dropout(x) + raw), f"{before}, not on x"),
+        (x + dropout(sublayer(y)), pre),
+        (x + sublayer(y), f"{pre}; and dropout is missing"),
+        (x + norm(dropout(raw)), "the norm comes last: around the whole sum"),
+        (x + dropout(norm(raw)), "the norm comes last: around the whole sum"),
+        (norm(x + dropout(sublayer(y))), "one norm too many: x goes in as it is"),
+        (norm(y + dropout(sublayer(y))), "one norm too many: x goes in as it is"),
+        (norm(x) + dropout(raw), "the norm goes around the whole sum, not x alone"),
+        (norm(2 * x + dropout(raw)), "x is added twice"),
+        (norm(x - dropout(raw)), "what the sub-layer returns is added"),
+    )
+
+
+@exercise
+def check_two_orders(function: Answer) -> None:
+    """`my_two_orders()`: post-norm and pre-norm of (3, 3, 7, 7), on paper."""
+    answer = function()
+    names = ("post_triple", "pre_triple", "post_minus", "pre_minus")
+    need(isinstance(answer, dict), "return a dict, as the stub does")
+    need(all(value is not ... for value in answer.values()), NOT_DONE)
+    x, y = torch.tensor([3.0, 3, 7, 7]), torch.tensor([-1.0, -1, 1, 1])
+    unsure = "the mean is 5, the variance 4"
+    rights = (y, x + 3 * y, 0 * x, x - y)
+    for name, right in zip(names, rights, strict=True):
+        need(name in answer, f"{name} is missing")
+        with errors_mean(f"{name}: four numbers, please ({{error}})", Exception):
+            found = torch.as_tensor(answer[name], dtype=torch.float32)
+        mistakes = [(w, f"{name}: {m}") for w, m in _order_mistakes(name, x, y)]
+        compare(found, right, mistakes, f"{name}: {unsure}")
+
+
+def _order_mistakes(name: str, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, str]]:
+    factor = 3 if name.endswith("triple") else -1
+    bessel = 3**0.5 / 2
+    last = "the norm comes last"
+    if name.startswith("post"):
+        yield (1 + factor) * x, f"that is the sum: {last}"
+        yield x + factor * y, "that is pre-norm"
+        yield x + y, f"{last}: around the whole sum"
+        yield (1 + factor) * y, f"normalize the sum: {last}"
+        yield -y, "the sum x - x is 0 everywhere, and its norm is, too"
+        yield y, "the sum x - x is 0 everywhere, and its norm is, too"
+    else:
+        yield (1 + factor) * x, "the sub-layer gets the normalized x"
+        yield factor * y, "x itself is still to be added"
+        yield (1 + factor) * y, "x goes past the norm: add x itself"
+        yield y, "that is post-norm: here the sum is not normalized"
+        yield x + factor * bessel * y, "the variance divides by 4, not by 3"
+    yield bessel * y, "the variance divides by 4, not by 3"
+    yield 0.5 * y, "divide by the standard deviation, not by the variance"
+
+
 def _block(
     norm: Callable[[Tensor], Tensor],
     dropout: Callable[[Tensor], Tensor],
@@ -120,18 +249,7 @@ def _block(
 @exercise
 def check_block(function: Answer) -> None:
     """`my_block(norm, dropout, x, sublayer)`: pre-norm, repaired."""
-    calls: list[int] = []
-
-    def norm(x: Tensor) -> Tensor:
-        return F.layer_norm(x, (5,)) * torch.arange(1, 6)  # as if trained
-
-    def sublayer(z: Tensor) -> Tensor:
-        calls.append(1)
-        return z.roll(1, -1) ** 2
-
-    def dropout(z: Tensor) -> Tensor:
-        return z * torch.tensor([0.0, 2.0, 2.0, 0.0, 2.0])
-
+    norm, dropout, sublayer, calls = _parts()
     x = normal(2, 3, 5)
     answer = need_tensor(function(norm, dropout, x, sublayer), (2, 3, 5))
     need(len(calls) == 1, f"the sub-layer is called {len(calls)} times, not once")
