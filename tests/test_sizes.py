@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from trees import small_course
 
 from tools import lanes, sizes, sync
 
@@ -93,3 +94,13 @@ def test_the_sync_command_writes_the_minutes(tmp_path):
     sync.sync(tmp_path, check=False)
     assert "about 10 seconds" in path.read_text("utf-8")
     assert sync.sync(tmp_path, check=True) == []
+
+
+def test_minutes_that_their_own_words_change_are_right_at_once(tmp_path):
+    small_course(tmp_path)
+    path = tmp_path / "notebooks" / "04_toy.ipynb"
+    for n in range(170, 200):  # words below the frame, around a full minute
+        exercise = markdown("### Exercise 1 (10 minutes)\n\n" + "word " * n)
+        path.write_text(json.dumps(notebook(exercise)), "utf-8")
+        sync.sync(tmp_path, check=False)
+        assert sync.sync(tmp_path, check=True) == [], n
