@@ -119,6 +119,11 @@ CHAPTERS: dict[int, tuple[str, ...]] = {
 Line = Sequence[tuple[float, float]]
 
 
+def rising(x: float, *spans: tuple[float, float]) -> list[Line]:
+    """Arrows straight up, each from one height to another."""
+    return [((x, start), (x, end)) for start, end in spans]
+
+
 def beside(x: float, start: float, side: float, norm: float, edge: float) -> Line:
     """A skip connection: out of the stream, past a sublayer, and into its norm."""
     return (x, start), (side, start), (side, norm), (edge, norm)
@@ -127,20 +132,10 @@ def beside(x: float, start: float, side: float, norm: float, edge: float) -> Lin
 # The lines of Figure 1: those of no part, then each part's own.
 ARROWS: dict[str, list[Line]] = {
     "": [
-        *[
-            ((LEFT, start), (LEFT, end))
-            for start, end in (
-                *((59, 66), (84, 104), (132, 139), (153, 167), (185, 191)),
-                (205, 224),
-            )
-        ],
-        *[
-            ((RIGHT, start), (RIGHT, end))
-            for start, end in (
-                *((59, 66), (84, 104), (132, 139), (153, 167), (195, 202)),
-                *((216, 230), (248, 254), (268, 288), (304, 312)),
-            )
-        ],
+        *rising(LEFT, (59, 66), (84, 104), (133, 139), (153, 167), (185, 191)),
+        *rising(LEFT, (205, 224)),
+        *rising(RIGHT, (59, 66), (84, 104), (133, 139), (153, 167), (196, 202)),
+        *rising(RIGHT, (216, 230), (248, 254), (268, 288), (304, 312)),
     ],
     "norms": [
         beside(LEFT, 98, 9, 146, 15),
@@ -149,7 +144,7 @@ ARROWS: dict[str, list[Line]] = {
         beside(RIGHT, 159, 231, 209, 224),
         beside(RIGHT, 222, 231, 261, 224),
     ],
-    "text": [((LEFT, 22), (LEFT, 41)), ((RIGHT, 22), (RIGHT, 41))],
+    "text": [*rising(LEFT, (22, 41)), *rising(RIGHT, (22, 41))],
     "memory": [((87, 231), (119, 231), (119, 179), (140, 179))],
     "loss": [((140, 320), (63, 320), (63, 344))],
     "decoding": [((224, 320), (242, 320)), ((250, 110), (250, 32), (183, 32))],
