@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from annotated_transformer.attention import fused_attention
 from annotated_transformer.config import TransformerConfig
+from annotated_transformer.devices import other_attention
 from annotated_transformer.errors import InputError
 from annotated_transformer.transformer import Transformer
 
@@ -41,6 +43,25 @@ def influence(
     """
     jacobian = torch.autograd.functional.jacobian(function, x)
     return jacobian.abs().amax((1, 3))
+
+
+@torch.no_grad()
+def first_heads(
+    model: Transformer, ids: Sequence[int]
+) -> list[Float[Tensor, "heads length size"]]:
+    """Queries, keys and values of the encoder's first layer for one source sentence.
+
+    A matrix for each head, as this model makes them: the inputs of Eq. 1 (§3.2.1).
+    """
+    seen: list[tuple[Tensor, ...]] = []
+
+    def attend(*arguments: Tensor, dropout: float) -> Tensor:
+        seen.append(arguments[:3])
+        return fused_attention(*arguments, dropout=dropout)
+
+    with other_attention(model, lambda _: attend):
+        model.encode(torch.tensor([ids]))
+    return [tensor[0] for tensor in seen[0]]
 
 
 class Sorter(nn.Module):

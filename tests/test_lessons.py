@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from annotated_transformer.attention import attention
 from annotated_transformer.config import TINY
 from annotated_transformer.errors import InputError
 from annotated_transformer.lessons import (
     Sorter,
     check,
+    first_heads,
     influence,
     refuted,
     seeded,
@@ -20,6 +22,8 @@ from annotated_transformer.lessons import (
     stack_of,
     train_sorters,
 )
+from annotated_transformer.recording import record_attention
+from annotated_transformer.transformer import Transformer
 
 
 def test_a_claim_is_printed_with_its_truth(capsys):
@@ -45,6 +49,19 @@ def test_influence_is_zero_exactly_where_nothing_flows():
     x = torch.randn(4, 3, generator=seeded(0))
     flows = influence(lambda x: x.cumsum(0) * 2, x)  # each position sees its past
     assert torch.equal(flows, 2 * torch.ones(4, 4).tril())
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_the_first_heads_are_what_the_model_itself_attends_with(norm):
+    model = Transformer(replace(TINY, norm=norm)).eval()
+    ids = [5, 7, 6, 9, 3]
+    with record_attention(model) as maps:
+        model.encode(torch.tensor([ids]))
+    query, key, value = first_heads(model, ids)
+    width = TINY.d_model // TINY.n_heads
+    assert query.shape == value.shape == (TINY.n_heads, len(ids), width)
+    weights = attention(query, key, value)[1]
+    torch.testing.assert_close(weights, maps["encoder.layers.0.self_attention"][0])
 
 
 def test_a_sorter_gives_logits_for_each_position():
