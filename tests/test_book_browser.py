@@ -62,9 +62,9 @@ def test_pointing_at_a_chart_shows_its_numbers(browser, address):
 
 
 def test_a_slider_changes_its_chart(browser, address):
-    with Visit(browser, address, "notebooks/02_attention.html") as page:
+    with Visit(browser, address, "notebooks/deeper/02_attention.html") as page:
         page.evaluate(UNFOLD)
-        figure = page.locator("#fig-2-10")
+        figure = page.locator("#fig-d2-3")
         figure.scroll_into_view_if_needed()
         canvas = figure.locator("canvas")
         before = canvas.screenshot()

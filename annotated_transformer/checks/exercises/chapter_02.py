@@ -1,4 +1,4 @@
-"""Checks of chapter 02, Scaled dot-product attention: one for each exercise."""
+"""Checks of chapter 02, Scaled dot-product attention, and of what goes deeper."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,18 +13,91 @@ from annotated_transformer.checks.common import (
     Fresh,
     Mistakes,
     compare,
+    errors_mean,
     exercise,
+    need,
     need_gradient,
     need_tensor,
     normal,
 )
+from annotated_transformer.checks.problems.attention import (
+    attention_case,
+    wrong_averages,
+)
 
-__all__ = ["check_pieces", "check_softmax", "check_softmax_backward"]
+__all__ = [
+    "check_by_pencil",
+    "check_eq_1",
+    "check_pieces",
+    "check_softmax",
+    "check_softmax_backward",
+]
+
+
+@exercise
+def check_eq_1(function: Answer) -> None:
+    """`my_eq_1(query, key, value)`: the output of Eq. 1, with any axes in front."""
+    query, key, value, _ = attention_case(0)
+    two = query[:1], key[:1], value[:1]  # a batch of one, for the wrong answers
+    with errors_mean("is the key transposed? {error}", RuntimeError):
+        answer = function(*(part[0] for part in two))
+    compare(
+        need_tensor(answer, (3, 7))[None],
+        fused_attention(*two),
+        [*wrong_averages(*two), (fused_attention(2 * two[0], *two[1:]), NO_4)],
+        "Eq. 1, for matrices",
+    )
+    with errors_mean(AXES, RuntimeError, IndexError):
+        answer = function(query, key, value)
+    right = fused_attention(query, key, value)
+    mistakes = wrong_averages(query, key, value)
+    compare(need_tensor(answer, (2, 3, 7)), right, mistakes, "with a batch in front")
+    need_gradient(function, fused_attention, query, key, value)
+
+
+NO_4 = "d_k is 4 only for the fruit: take it from the query, query.size(-1)"
+AXES = "right for matrices; with more axes in front swap the last two, key.mT: {error}"
+DRILL = {  # the weights for scaled scores of ln 6, ln 3, 0, and what is often written
+    "plain": (
+        [6 / 10, 3 / 10, 1 / 10],
+        [([6, 3, 1], "those are the powers: divide each by their total")],
+    ),
+    "raised": ([6 / 10, 3 / 10, 1 / 10], []),
+    "masked": (
+        [6 / 7, 0.0, 1 / 7],
+        [
+            ([6 / 10, 0.0, 1 / 10], "what is left must add up to 1 again"),
+            ([6 / 8, 1 / 8, 1 / 8], "a masked score is -inf, not 0: its power is 0"),
+        ],
+    ),
+    "doubled": (
+        [36 / 46, 9 / 46, 1 / 46],
+        [([6 / 10, 3 / 10, 1 / 10], "twice the score is the square of its power")],
+    ),
+}
+
+
+@exercise
+def check_by_pencil(function: Answer) -> None:
+    """`my_weights()`: a dict with three weights for each of four cases."""
+    found = function()
+    need(isinstance(found, dict), "return a dictionary, as the stub says")
+    for name, (right, wrong) in DRILL.items():
+        need(name in found, f"the dictionary has no {name!r}")
+        given = torch.as_tensor(found[name], dtype=torch.float64)
+        mistakes = [(torch.tensor(w, dtype=torch.float64), hint) for w, hint in wrong]
+        need(given.shape == (3,), f"{name!r} needs three numbers")
+        compare(
+            given,
+            torch.tensor(right, dtype=torch.float64),
+            [(w, f"{name}: {hint}") for w, hint in mistakes],
+            f"in {name!r}",
+        )
 
 
 @exercise
 def check_softmax(function: Answer) -> None:
-    """`my_softmax(scores)`: shares along the last axis, for scores of any size."""
+    """`my_softmax(scores)`: weights along the last axis, for scores of any size."""
     scores = torch.tensor([[[1.0, 2.0, 3.0], [0.0, 4.0, -4.0]]])
     columns = "the columns add up to 1, not the rows: sum over the last axis, -1"
     all_in_all = scores.exp() / scores.exp().sum()
