@@ -57,7 +57,9 @@ def check_eq_1(function: Answer) -> None:
 
 NO_4 = "d_k is 4 only for the fruit: take it from the query, query.size(-1)"
 AXES = "right for matrices; with more axes in front swap the last two, key.mT: {error}"
-DRILL = {  # the weights for scaled scores of ln 6, ln 3, 0, and what is often written
+# The weights for scaled scores of ln 6, ln 3 and 0, and what is often written instead.
+Weights = list[float]
+DRILL: dict[str, tuple[Weights, list[tuple[Weights, str]]]] = {
     "plain": (
         [6 / 10, 3 / 10, 1 / 10],
         [([6, 3, 1], "those are the powers: divide each by their total")],
