@@ -177,6 +177,13 @@ def train(
             help="Read each sentence twice, and charge this much for disagreement.",
         ),
     ] = None,
+    risk: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=SCHEDULE,
+            help="Also train on the BLEU of sampled translations, with this weight.",
+        ),
+    ] = None,
     validate_every: Annotated[
         int | None, typer.Option(rich_help_panel=SCHEDULE)
     ] = None,
@@ -237,6 +244,7 @@ def train(
             warmup=warmup,
             smoothing=smoothing,
             consistency=consistency,
+            risk=risk,
             validate_every=validate_every,
             patience=patience,
             keep=keep,

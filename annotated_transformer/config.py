@@ -119,8 +119,9 @@ class TrainingConfig:
     `learning_rate=None` means the schedule of Eq. 3 (§5.3); a number is the peak of a
     cosine over all steps. `accumulate` cuts a batch into that many pieces, run one
     after another, for the same update in less memory. `consistency` weighs what two
-    passes with different dropout say differently; 0 makes one pass. `patience` stops
-    after that many validations without a better score; None never stops early.
+    passes with different dropout say differently; 0 makes one pass. `risk` weighs the
+    BLEU of the model's own samples (minimum-risk training). `patience` stops after that
+    many validations without a better score; None never stops early.
     """
 
     steps: Count = 100_000
@@ -130,11 +131,19 @@ class TrainingConfig:
     warmup: Count = 4_000
     smoothing: Share = 0.1
     consistency: Weight = 0.0
+    risk: Weight = 0.0
     clip: Positive | None = None
     validate_every: Count = 1_000
     patience: Count | None = None
     keep: Count = 5
     seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        if self.consistency and self.risk:
+            raise InputError(
+                "consistency and risk are two objectives: train with one, then "
+                "--start-from its result with the other"
+            )
 
     def rate(self, step: int, d_model: int) -> float:
         """The learning rate at a step, counted from 1 (§5.3)."""

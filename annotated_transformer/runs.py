@@ -35,6 +35,7 @@ from annotated_transformer.recipes import (
     read_settings,
     recipe_for,
 )
+from annotated_transformer.risk import rewarded
 from annotated_transformer.scores import corpus_scores, word_bleu
 from annotated_transformer.special import EOS, UNK
 from annotated_transformer.text import look_alike
@@ -308,6 +309,7 @@ def train_run(run: Path, data_dir: Path | None, options: dict[str, Any]) -> None
         recipe.training,
         run,
         score=greedy_scores(translator, pairs["validation"]),
+        make_objective=rewarded(tokenizer),
         metric=recipe.metric,
         identity=identity(run),
         **options,

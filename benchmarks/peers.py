@@ -17,8 +17,9 @@ from annotated_transformer.batches import Batch
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.devices import fast_path
 from annotated_transformer.layers import SinusoidalPositions
+from annotated_transformer.objectives import Objective
 from annotated_transformer.special import BOS, EOS, PAD
-from annotated_transformer.training import Objective, adam, train_step
+from annotated_transformer.training import adam, train_step
 from annotated_transformer.transformer import Transformer
 
 

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from annotated_transformer.batches import Batch
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.devices import compile_stacks
-from annotated_transformer.training import Objective
+from annotated_transformer.objectives import Objective
 from annotated_transformer.transformer import Transformer
 
 SIZES = {"vocab_size": 97, "d_model": 32, "d_ff": 48, "n_heads": 4, "n_layers": 2}

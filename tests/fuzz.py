@@ -45,8 +45,8 @@ TRANSLATE = "--beam-size --alpha --temperature --top-k --top-p --seed --device".
 TRAIN = (
     "--size --vocab-size --d-model --d-ff --n-heads --n-layers --dropout --norm "
     "--steps --batch-tokens --accumulate --learning-rate --warmup --smoothing "
-    "--consistency --validate-every --patience --keep --seed --device --validation "
-    "--test --more --corpus --start-from"
+    "--consistency --risk --validate-every --patience --keep --seed --device "
+    "--validation --test --more --corpus --start-from"
 ).split()
 BYTES = (b"", b"{}", b"[]", b"null", b"{", b"\xff\xfe", b"\0" * 64, b"[" * 10_000)
 VALUES = (

@@ -10,8 +10,8 @@ from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
 from annotated_transformer.config import TransformerConfig
+from annotated_transformer.objectives import Objective
 from annotated_transformer.special import PAD
-from annotated_transformer.training import Objective
 from annotated_transformer.transformer import Transformer
 from benchmarks.__main__ import NEEDED, SIZES, markdown
 from benchmarks.decoders import copy_weights, decoders

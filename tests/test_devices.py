@@ -24,9 +24,10 @@ from annotated_transformer.devices import (
     fast_products,
 )
 from annotated_transformer.errors import InputError
+from annotated_transformer.objectives import Objective
 from annotated_transformer.processes import Processes
 from annotated_transformer.recording import record_attention
-from annotated_transformer.training import Objective, adam, train_step
+from annotated_transformer.training import adam, train_step
 from annotated_transformer.transformer import Transformer
 from annotated_transformer.translator import Translator
 

@@ -22,7 +22,15 @@ ROOT = Path(__file__).parents[1]
 # The model and what trains it: the course shows all of it.
 SHOWN_WHOLE = [
     *("attention", "batches", "cache", "config", "decoding", "layers"),
-    *("loss", "masks", "recording", "schedule", "training", "transformer"),
+    *(
+        "loss",
+        "masks",
+        "objectives",
+        "recording",
+        "schedule",
+        "training",
+        "transformer",
+    ),
 ]
 NOTEBOOKS = lanes.all_notebooks()
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lanes.name)

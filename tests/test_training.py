@@ -16,15 +16,17 @@ from safetensors.torch import load_file
 from annotated_transformer.batches import Batch, collate
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.errors import InputError
+from annotated_transformer.objectives import (
+    ConsistentObjective,
+    Objective,
+    disagreement,
+)
 from annotated_transformer.progress import read_history
 from annotated_transformer.special import EOS, PAD
 from annotated_transformer.training import (
-    ConsistentObjective,
-    Objective,
     TrainingConfig,
     adam,
     cut,
-    disagreement,
     train,
     train_step,
     validate,

@@ -46,6 +46,8 @@ AROUND: list[tuple[str, list[tuple[str, str, str]]]] = [
         "What trains it",
         [
             ("Loss, label smoothing", "11", "loss"),
+            ("Objectives", "11", "objectives"),
+            ("BLEU as the goal", "16", "risk"),
             ("The loop", "09", "training"),
             ("Learning rate", "10", "schedule"),
             ("Checkpoints, averages", "09", "checkpoints"),
