@@ -75,15 +75,56 @@ def tiled(query, key, value):
     return F.scaled_dot_product_attention(query, *parts)
 
 
-def job(weights, least=0.55):
+def multi_head(query, key, value, w_q, w_k, w_v, w_o, n_heads):
+    def cut(x, w):
+        return (x @ w).unflatten(-1, (n_heads, -1)).transpose(1, 2)
+
+    heads = F.scaled_dot_product_attention(
+        cut(query, w_q), cut(key, w_k), cut(value, w_v)
+    )
+    return heads.transpose(1, 2).flatten(-2) @ w_o
+
+
+def head_after_head(query, key, value, w_q, w_k, w_v, w_o, n_heads):
+    bands = (w.chunk(n_heads, -1) for w in (w_q, w_k, w_v))
+    heads = [
+        F.scaled_dot_product_attention(query @ q, key @ k, value @ v)
+        for q, k, v in zip(*bands, strict=True)
+    ]
+    return torch.cat(heads, -1) @ w_o
+
+
+def views_alone(query, key, value, w_q, w_k, w_v, w_o, n_heads):
+    def cut(x):
+        return x.reshape(x.size(0), n_heads, x.size(1), -1)
+
+    heads = F.scaled_dot_product_attention(
+        cut(query @ w_q), cut(key @ w_k), cut(value @ w_v)
+    )
+    return heads.reshape(query.shape[:2] + w_o.shape[:1]) @ w_o
+
+
+def no_transpose_back(query, key, value, w_q, w_k, w_v, w_o, n_heads):
+    unit = torch.eye(len(w_o))
+    merged = multi_head(query, key, value, w_q, w_k, w_v, unit, n_heads)
+    heads = merged.unflatten(-1, (n_heads, -1)).transpose(1, 2)
+    return heads.reshape(merged.shape) @ w_o
+
+
+def job(weights, least=0.55, first=None):
     found = {
         "previous": weights.diagonal(-1).mean(),
         "next": weights.diagonal(1).mean(),
         "itself": weights.diagonal().mean(),
-        "first": weights[1:, 0].mean(),
+        "first": weights[1:, 0].mean() if first is None else first,
     }
     best = max(found, key=found.get)
     return best if found[best] > least else "spread"
+
+
+def names_swapped(weights):
+    names = {"previous": "next", "next": "previous"}
+    return names.get(job(weights), job(weights))
 
 
 def by_distance(weights):
@@ -100,6 +141,8 @@ def by_distance(weights):
 
 
 RIGHT = [
+    ("check_multi_head", multi_head),
+    ("check_multi_head", head_after_head),
     ("check_split_test", split_test),
     ("check_split_test", split_test_by_assertions),
     ("check_einsum", einsum),
@@ -114,6 +157,32 @@ RIGHT = [
     ("check_job", by_distance),
 ]
 WRONG = [
+    ("check_multi_head", lambda *case: multi_head(*case[:-1], 1), "one head of full"),
+    ("check_multi_head", views_alone, "view without the transpose"),
+    ("check_multi_head", no_transpose_back, "the way back lacks its transpose"),
+    (
+        "check_multi_head",
+        lambda q, k, v, *rest: multi_head(q, k, k, *rest),
+        "the values are made from the key",
+    ),
+    (
+        "check_multi_head",
+        lambda q, k, v, *rest: multi_head(q, q, q, *rest),
+        "keys and values are made from the query",
+    ),
+    (
+        "check_multi_head",
+        lambda *case: multi_head(*case[:6], torch.eye(12), case[-1]),
+        "where is w_o?",
+    ),
+    (
+        "check_multi_head",
+        lambda *case: multi_head(*case[:3], *(w.T for w in case[3:7]), case[-1]),
+        "x @ w, not x @ w.T",
+    ),
+    ("check_multi_head", lambda *case: multi_head(*case).mT, "the shape should be"),
+    ("check_multi_head", lambda *case: multi_head(*case).data, "no gradient comes"),
+    ("check_multi_head", lambda *case: None, "not done yet"),
     ("check_split_test", looks_at_the_shape, "slipped through: view without the tr"),
     ("check_split_test", square, "slipped through"),
     ("check_split_test", lambda split: True, "lets every split through"),
@@ -137,7 +206,13 @@ WRONG = [
     ("check_grouped", lambda q, k, v: grouped(2 * q, k, v), "there is no scale"),
     ("check_grouped", lambda q, k, v: repeated(q, k[:, :1], v[:, :1]), "group 0"),
     ("check_grouped", lambda *case: repeated(*case).data, "no gradient comes through"),
-    ("check_job", lambda weights: job(weights.T), "previous and next have changed pl"),
+    ("check_job", lambda weights: job(weights.T), "the map is read by columns"),
+    ("check_job", names_swapped, "previous and next have changed places"),
+    (
+        "check_job",
+        lambda weights: job(weights, first=weights[0].mean()),
+        "column 0 that is full, not row 0",
+    ),
     ("check_job", lambda weights: job(weights, 0), "more than by chance"),
     ("check_job", lambda weights: "first", "your answer is always 'first'"),
     ("check_job", lambda weights: job(weights).upper(), "return one of the words"),

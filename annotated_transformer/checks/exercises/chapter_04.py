@@ -1,7 +1,8 @@
 """Checks of chapter 04, Multi-head attention: one for each exercise."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,13 @@ from annotated_transformer.checks.common import (
     normal,
 )
 
-__all__ = ["check_einsum", "check_grouped", "check_job", "check_split_test"]
+__all__ = [
+    "check_einsum",
+    "check_grouped",
+    "check_job",
+    "check_multi_head",
+    "check_split_test",
+]
 
 Split = Callable[[Tensor, int], Tensor]
 
@@ -79,6 +86,78 @@ def check_split_test(test: Answer) -> None:
     everything = "your test lets every split through: which number should be where?"
     need(len(slipped) < len(WRONG_SPLITS), everything)
     need(not slipped, "slipped through: " + "; ".join(slipped))
+
+
+def of_heads(
+    parts: Sequence[Tensor],
+    w_q: Tensor,
+    w_k: Tensor,
+    w_v: Tensor,
+    n_heads: int,
+    split: Split = right_split,
+) -> Tensor:
+    """What each head finds, (batch, heads, query, d_v), for queries, keys, values."""
+    products = (x @ w for x, w in zip(parts, (w_q, w_k, w_v), strict=True))
+    return fused_attention(*(split(product, n_heads) for product in products))
+
+
+def in_parallel(
+    query: Tensor, key: Tensor, value: Tensor, *weights_and_heads: Any
+) -> Tensor:
+    """MultiHead(Q, K, V) of §3.2.2."""
+    *weights, w_o, n_heads = weights_and_heads
+    heads = of_heads((query, key, value), *weights, n_heads)
+    return heads.transpose(1, 2).flatten(-2) @ w_o
+
+
+@exercise
+def check_multi_head(function: Answer) -> None:
+    """`my_multi_head(query, key, value, w_q, w_k, w_v, w_o, n_heads)`: §3.2.2."""
+    query = normal(2, 5, 12)
+    key, value = normal(2, 7, 12, seed=1), normal(2, 7, 12, seed=2)
+    weights = [normal(12, 12, seed=i) / 4 for i in range(3, 7)]
+    case = [query, key, value, *weights, 3]
+    answer, right = function(*case), in_parallel(*case)
+    shape = tuple(answer.shape) if isinstance(answer, Tensor) else ()
+    apart = "the heads are not joined: move them behind the positions, then flatten"
+    need(shape not in ((2, 3, 5, 4), (2, 5, 3, 4)), apart)
+    need_tensor(answer, (2, 5, 12))
+    compare(answer, right, _multi_head_mistakes(*case))
+    for length, heads in ((40, 2), (1, 6), (9, 1)):
+        case = [normal(2, length, 12), key, value, *weights, heads]
+        hint = f"{heads} heads, {length} queries: is anything fixed?"
+        compare(function(*case), in_parallel(*case), hint=hint)
+    case[-1] = 3
+    need_gradient(function, in_parallel, *case)
+
+
+def _multi_head_mistakes(
+    query: Tensor, key: Tensor, value: Tensor, *others: Any
+) -> list[tuple[Tensor, str]]:
+    *weights, w_o, n_heads = others
+    parts = query, key, value
+    heads = of_heads(parts, *weights, n_heads)
+    unmixed = heads.transpose(1, 2).flatten(-2)
+    views = of_heads(parts, *weights, n_heads, wrong_split)
+    turned = [w.T for w in (*weights, w_o)]
+
+    def of(*parts: Tensor) -> Tensor:
+        return in_parallel(*parts, *weights, w_o, n_heads)
+
+    one = "one head of full width: cut the products into n_heads, then attend"
+    cut = "view without the transpose: each head got whole words, not its slice"
+    back = "the way back lacks its transpose: positions before heads, then flatten"
+    itself = "keys and values are made from the query: use key and value"
+    return [
+        (in_parallel(*parts, *weights, w_o, 1), one),
+        (views.reshape(unmixed.shape) @ w_o, cut),
+        (views.transpose(1, 2).flatten(-2) @ w_o, cut),
+        (heads.reshape(unmixed.shape) @ w_o, back),
+        (unmixed, "the heads are side by side, but not mixed: where is w_o?"),
+        (of(query, key, key), "the values are made from the key: use value"),
+        (of(query, query, query), itself),
+        (in_parallel(*parts, *turned, n_heads), "the formula has x @ w, not x @ w.T"),
+    ]
 
 
 def _multi_head(x: Tensor, w_q: Tensor, w_k: Tensor, *others: Tensor) -> Tensor:
@@ -209,10 +288,14 @@ def check_job(function: Answer) -> None:
     wrong = [(*case, a) for case, a in zip(cases, answers, strict=True) if a != case[0]]
     told = {(job, answer) for job, _, _, answer in wrong}
     swapped = {("previous", "next"), ("next", "previous")} <= told
-    rows = "previous and next have changed places: rows ask, columns are looked at"
-    need(not swapped, rows)
+    by_columns = "the map is read by columns: rows are queries, weights[query, key]"
+    need(not swapped or "first" in answers, by_columns)
+    sides = "previous and next have changed places: earlier keys stand left of the"
+    need(not swapped, f"{sides} diagonal")
     chance = "a spread head was given a job: how much weight is more than by chance?"
     need(not told or {job for job, _ in told} != {"spread"}, chance)
+    row = "'first' is never found: all look at word 0, so it is column 0 that is full"
+    need("first" in answers or len({job for job, _ in told}) > 1, f"{row}, not row 0")
     for job in JOBS[:-1]:
         need(job in answers, f"one job is never found: {job!r}")
     second = "first and previous are the same for the second word only: use more words"
