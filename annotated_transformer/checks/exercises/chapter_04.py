@@ -90,14 +90,12 @@ def check_split_test(test: Answer) -> None:
 
 def of_heads(
     parts: Sequence[Tensor],
-    w_q: Tensor,
-    w_k: Tensor,
-    w_v: Tensor,
+    weights: Sequence[Tensor],
     n_heads: int,
     split: Split = right_split,
 ) -> Tensor:
     """What each head finds, (batch, heads, query, d_v), for queries, keys, values."""
-    products = (x @ w for x, w in zip(parts, (w_q, w_k, w_v), strict=True))
+    products = (x @ w for x, w in zip(parts, weights, strict=True))
     return fused_attention(*(split(product, n_heads) for product in products))
 
 
@@ -106,7 +104,7 @@ def in_parallel(
 ) -> Tensor:
     """MultiHead(Q, K, V) of §3.2.2."""
     *weights, w_o, n_heads = weights_and_heads
-    heads = of_heads((query, key, value), *weights, n_heads)
+    heads = of_heads((query, key, value), weights, n_heads)
     return heads.transpose(1, 2).flatten(-2) @ w_o
 
 
@@ -116,7 +114,7 @@ def check_multi_head(function: Answer) -> None:
     query = normal(2, 5, 12)
     key, value = normal(2, 7, 12, seed=1), normal(2, 7, 12, seed=2)
     weights = [normal(12, 12, seed=i) / 4 for i in range(3, 7)]
-    case = [query, key, value, *weights, 3]
+    case: list[Any] = [query, key, value, *weights, 3]
     answer, right = function(*case), in_parallel(*case)
     shape = tuple(answer.shape) if isinstance(answer, Tensor) else ()
     apart = "the heads are not joined: move them behind the positions, then flatten"
@@ -136,9 +134,9 @@ def _multi_head_mistakes(
 ) -> list[tuple[Tensor, str]]:
     *weights, w_o, n_heads = others
     parts = query, key, value
-    heads = of_heads(parts, *weights, n_heads)
+    heads = of_heads(parts, weights, n_heads)
     unmixed = heads.transpose(1, 2).flatten(-2)
-    views = of_heads(parts, *weights, n_heads, wrong_split)
+    views = of_heads(parts, weights, n_heads, wrong_split)
     turned = [w.T for w in (*weights, w_o)]
 
     def of(*parts: Tensor) -> Tensor:
