@@ -9,18 +9,30 @@ from torch.testing import assert_close
 from annotated_transformer.attention import attention
 from annotated_transformer.config import TINY
 from annotated_transformer.errors import InputError
+from annotated_transformer.layers import SinusoidalPositions, sinusoids
 from annotated_transformer.lessons import (
+    BACK,
+    SEEN,
+    SYMBOLS,
+    Finder,
+    NoPositions,
     Sorter,
     check,
+    finder_accuracy,
+    finder_batch,
     first_heads,
     influence,
     refuted,
     seeded,
+    shift,
     side_by_side,
     sorting_losses,
     spread,
     stack_of,
+    train_finder,
     train_sorters,
+    turn_by,
+    waves,
 )
 from annotated_transformer.recording import record_attention
 from annotated_transformer.transformer import Transformer
@@ -139,3 +151,40 @@ def test_a_stack_answers_as_each_of_its_models():
 def test_only_equal_models_stand_side_by_side():
     with pytest.raises(InputError, match="equal layers"):
         stack_of([*sorters(0), *sorters(0, norm="pre")])
+
+
+def test_waves_are_the_sinusoids_unrounded_and_a_shift_moves_them():
+    table = waves(50, 6)
+    assert table.dtype == torch.float64
+    assert torch.equal(table.float(), sinusoids(50, 6))
+    for k in (7, -7):
+        moved = table[10:40] @ shift(k, 6).T
+        torch.testing.assert_close(moved, table[10 + k : 40 + k])
+    block = torch.block_diag(turn_by(1.0), turn_by(0.01))
+    torch.testing.assert_close(shift(1, 4), block)
+
+
+def test_the_answers_of_a_finder_are_the_symbols_three_before():
+    ids, answers = finder_batch(2, 7, seeded(0))
+    assert answers.shape == (2, 7 - BACK)
+    assert [ids[1, i].item() for i in range(4)] == answers[1].tolist()
+
+
+def test_a_finder_is_trained_the_same_way_whatever_was_drawn_before():
+    state = torch.random.get_rng_state()
+    runs = [
+        train_finder(lambda: Finder(NoPositions()), 0, steps=3)[1] for _ in range(2)
+    ]
+    assert runs[0] == runs[1]
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_finder_starts_where_it_is_told_and_is_scored_by_position():
+    positions = SinusoidalPositions(SEEN, 32)
+    model, _ = train_finder(lambda: Finder(positions), 0, latest=2, steps=3)
+    ids, _ = finder_batch(2, 5, seeded(0))
+    assert model(ids).shape == (2, 5, SYMBOLS)
+    assert not torch.allclose(model(ids), model(ids, start=2))
+    scored = finder_accuracy(model, SEEN)
+    assert scored.shape == (SEEN - BACK,)
+    assert scored.min() >= 0 and scored.max() <= 100

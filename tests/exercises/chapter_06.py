@@ -1,5 +1,7 @@
 """Chapter 06: right answers in several styles; wrong ones, and what must be said."""
 
+import math
+
 import torch
 
 
@@ -104,6 +106,8 @@ def writes_into_the_weight(weight, n_heads):
 
 
 RIGHT = [
+    ("check_hand", [-0.959, 0.284]),
+    ("check_hand", [math.sin(5), math.cos(5)]),
     ("check_move", move),
     ("check_move", move_by_complex_numbers),
     ("check_places", places),
@@ -114,6 +118,14 @@ RIGHT = [
     ("check_halves", a_quarter_turn_further),
 ]
 WRONG = [
+    ("check_hand", [None, None], "not done yet"),
+    ("check_hand", None, "not done yet"),
+    ("check_hand", [0.284, -0.959], "changed places"),
+    ("check_hand", [1.05, -1.406], "angles add up"),
+    ("check_hand", [0.841, 0.54], "turn on, not back"),
+    ("check_hand", [0.128, 0.412], "all four old ones"),
+    ("check_hand", [5], "two numbers are needed"),
+    ("check_hand", [-0.9, 0.284], "number 0"),
     ("check_move", lambda rows, k: None, "not done yet"),
     ("check_move", lambda rows, k: move(rows, -k), "that moves back"),
     ("check_move", lambda rows, k: move(rows, 1), "does k come in?"),

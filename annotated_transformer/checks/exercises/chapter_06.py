@@ -1,12 +1,14 @@
 """Checks of chapter 06, Positional encoding: one for each exercise."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from annotated_transformer.checks.common import (
+    NOT_DONE,
     Answer,
     Mistake,
     compare,
@@ -19,13 +21,9 @@ from annotated_transformer.checks.common import (
     seeded,
 )
 from annotated_transformer.layers import sinusoids
+from annotated_transformer.lessons import frequencies
 
-__all__ = ["check_halves", "check_move", "check_places"]
-
-
-def frequencies(d_model: int) -> Tensor:
-    """How far each pair of columns turns from position to position."""
-    return 10_000.0 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
+__all__ = ["check_halves", "check_hand", "check_move", "check_places"]
 
 
 def rotate(x: Tensor, start: int = 0) -> Tensor:
@@ -93,6 +91,26 @@ def _move_mistakes(table: Tensor, rows: Tensor) -> list[tuple[Tensor, str]]:
 def _positions(ids: Tensor) -> Tensor:
     real = ids != 0
     return (real.cumsum(-1) - 1) * real
+
+
+@exercise
+def check_hand(answer: Answer) -> None:
+    """`my_hand`: sine and cosine of position 5, found from positions 2 and 3."""
+    given: Any = answer.function
+    hand = list(given) if isinstance(given, list | tuple) else []
+    need(len(hand) == 2, "two numbers are needed: [sine, cosine]")
+    need(None not in hand, NOT_DONE)
+    (s2, c2), (s3, c3) = sinusoids(4, 2)[2:].tolist()
+    s5, c5 = sinusoids(6, 2)[5].tolist()
+    s1, c1 = sinusoids(2, 2)[1].tolist()
+    mistakes = [
+        ([c5, s5], "sine and cosine changed places"),
+        ([s2 + s3, c2 + c3], "angles add up, sines and cosines don't"),
+        ([s2 * s3, c2 * c3], "each new number needs all four old ones"),
+        ([s1, c1], "that is position 3 - 2 = 1: turn on, not back"),
+        ([-s1, c1], "that is position 2 - 3 = -1: turn on, not back"),
+    ]
+    compare([float(x) for x in hand], [s5, c5], mistakes, tolerance=0.01)
 
 
 @exercise
