@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from annotated_transformer.attention import MultiHeadAttention, fused_attention
+from annotated_transformer.attention import (
+    MultiHeadAttention,
+    attention,
+    fused_attention,
+)
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.devices import other_attention
 from annotated_transformer.errors import InputError
@@ -64,6 +68,26 @@ def first_heads(
     with other_attention(model, lambda _: attend):
         model.encode(torch.tensor([ids]))
     return [tensor[0] for tensor in seen[0]]
+
+
+def random_layers(
+    n_layers: int, *, width: int = 8, seed: int = 0
+) -> Float[Tensor, "n_layers 3 width width"]:
+    """Matrices of queries, keys and values, untrained, for `attention_stack`."""
+    size = n_layers, 3, width, width
+    return torch.randn(size, generator=seeded(seed)) / math.sqrt(width)
+
+
+def attention_stack(
+    x: Float[Tensor, "*batch length width"],
+    mask: Tensor | None,
+    layers: Float[Tensor, "n_layers 3 width width"],
+    attend: Callable[..., tuple[Tensor, Any]] = attention,
+) -> Float[Tensor, "*batch length width"]:
+    """Masked self-attention, layer upon layer; each adds what it finds to its input."""
+    for query, key, value in layers:
+        x = x + attend(x @ query, x @ key, x @ value, mask)[0]
+    return x
 
 
 class Sorter(nn.Module):

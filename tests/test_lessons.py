@@ -17,11 +17,13 @@ from annotated_transformer.lessons import (
     Finder,
     NoPositions,
     Sorter,
+    attention_stack,
     check,
     finder_accuracy,
     finder_batch,
     first_heads,
     influence,
+    random_layers,
     refuted,
     seeded,
     shift,
@@ -74,6 +76,27 @@ def test_the_first_heads_are_what_the_model_itself_attends_with(norm):
     assert query.shape == value.shape == (TINY.n_heads, len(ids), width)
     weights = attention(query, key, value)[1]
     torch.testing.assert_close(weights, maps["encoder.layers.0.self_attention"][0])
+
+
+def test_a_stack_adds_what_each_layer_finds_and_keeps_to_its_mask():
+    x, layers = torch.randn(2, 1, 5, 7, generator=seeded(0)), random_layers(3, width=7)
+    itself = torch.eye(5).bool()  # whoever sees itself alone finds its own value
+    by_hand = x
+    for _, _, value in layers:
+        by_hand = by_hand + by_hand @ value
+    torch.testing.assert_close(attention_stack(x, itself, layers), by_hand)
+    free = attention_stack(x, None, layers)
+    assert not torch.allclose(free, by_hand)
+    assert torch.equal(random_layers(2, seed=1), random_layers(2, seed=1))
+
+
+def test_a_stack_takes_another_attention():
+    x = torch.randn(5, 8, generator=seeded(0))
+
+    def finds_nothing(query, key, value, mask):
+        return torch.zeros_like(value), None
+
+    assert torch.equal(attention_stack(x, None, random_layers(2), finds_nothing), x)
 
 
 def test_a_sorter_gives_logits_for_each_position():

@@ -95,6 +95,28 @@ def all_outputs(function):
     return not torch.equal(function(x), function(changed))
 
 
+def past_stays(function, x, i, new=torch.randn_like, last=None):
+    changed = x.clone()
+    changed[i:last] = new(x[i:last])
+    return torch.equal(function(x)[:i], function(changed)[:i])
+
+
+def past_is_near(function, x, i):
+    changed = torch.cat([x[:i], torch.zeros_like(x[i:])])
+    return torch.allclose(function(x)[:i], function(changed)[:i], atol=1e-4)
+
+
+def all_stays(function, x, i):
+    changed = torch.cat([x[:i], torch.zeros_like(x[i:])])
+    return torch.equal(function(x), function(changed))
+
+
+def writes_into_x(function, x, i):
+    before = function(x)[:i].clone()
+    x[i:] = 0
+    return torch.equal(before, function(x)[:i])
+
+
 RIGHT = [
     ("check_from_torch", from_torch),
     ("check_from_torch", by_adding),
@@ -106,6 +128,9 @@ RIGHT = [
     ("check_packed", free_padding),
     ("check_detector", leaks),
     ("check_detector", as_tensor),
+    ("check_past_stays", past_stays),
+    ("check_past_stays", lambda f, x, i: past_stays(f, x, i, torch.zeros_like)),
+    ("check_past_stays", lambda f, x, i: past_stays(f, x, i, lambda x: x + 1)),
 ]
 WRONG = [
     ("check_from_torch", lambda a, p: None, "not done yet"),
@@ -142,4 +167,11 @@ WRONG = [
     ("check_detector", lambda f: leaks(f, scales=(1,)), "try much larger numbers"),
     ("check_detector", lambda f: "leaks", "return True or False, not str"),
     ("check_detector", lambda f: None, "not done yet"),
+    ("check_past_stays", lambda f, x, i: None, "not done yet"),
+    ("check_past_stays", all_stays, "only the outputs BEFORE position i"),
+    ("check_past_stays", past_is_near, "misses 'tiny', i = 4: a small leak"),
+    ("check_past_stays", writes_into_x, "your function changes x"),
+    ("check_past_stays", lambda f, x, i: True, "misses 'attention without a mask'"),
+    ("check_past_stays", lambda f, x, i: past_stays(f, x, i, last=i + 1), "up to the"),
+    ("check_past_stays", lambda f, x, i: past_stays(f, x, i + 1), "i itself must"),
 ]

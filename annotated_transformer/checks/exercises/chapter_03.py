@@ -1,4 +1,4 @@
-"""Checks of chapter 03, Masks: one for each exercise."""
+"""Checks of chapter 03, Masks, and of what goes deeper: one for each exercise."""
 
 import math
 from collections.abc import Callable
@@ -22,7 +22,10 @@ from annotated_transformer.checks.common import (
 from annotated_transformer.masks import causal_mask, padding_mask
 from annotated_transformer.special import EOS, PAD
 
-__all__ = ["check_detector", "check_from_torch", "check_offset", "check_packed"]
+__all__ = [
+    *("check_detector", "check_from_torch", "check_offset", "check_packed"),
+    "check_past_stays",
+]
 
 Layer = Callable[[Tensor], Tensor]
 UPSIDE_DOWN = "upside down: True should mean may look"
@@ -212,3 +215,29 @@ def check_detector(detector: Answer) -> None:
         need(not alarm, f"false alarm for {name}: {only}")
     for name, (layer, message) in LEAKS.items():
         need(need_truth(detector(layer)), f"misses {name!r}: {message}")
+
+
+# Leaks, each with a position whose change it carries into the past.
+AT: dict[str, tuple[int, str]] = {
+    "attention without a mask": (3, "does it compare the outputs before i?"),
+    "last to first": (2, "ALL positions from i on must change, up to the last"),
+    "one position, at the start": (1, "position i itself must change, too"),
+    "one feature": (4, "change all features"),
+    "tiny": (4, "a small leak is a leak: no tolerance"),
+}
+
+
+@exercise
+def check_past_stays(function: Answer) -> None:
+    """`my_past_stays(function, x, i)`: change x from i on; do outputs before i stay?"""
+
+    def stays(layer: Layer, i: int) -> bool:
+        return need_truth(function(lambda x: layer(x[None])[0], normal(7, 4), i))
+
+    only = "True is right: only the outputs BEFORE position i must stay"
+    for name, layer in HONEST.items():
+        for i in (3, 1, 6):
+            need(stays(layer, i), f"{name}, i = {i}: {only}")
+    for name, (i, message) in AT.items():
+        layer = LEAKS[name][0]
+        need(not stays(layer, i), f"misses {name!r}, i = {i}: {message}")
