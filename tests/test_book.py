@@ -669,7 +669,7 @@ def links_of(book_site, page, words):
         ("04_multi_head_attention", "03", "03_masks.html"),
         ("04_multi_head_attention", "Chapters 02", None),
         ("06_positional_encoding", "08", "08_the_transformer.html"),
-        ("03_masks", r"Fig\. 3\.1", "#fig-3-1"),
+        ("03_masks", r"Fig\. 3\.2", "#fig-3-2"),
         ("02_attention", "04 Multi-head attention", "04_multi_head_attention.html"),
     ],
 )
