@@ -29,6 +29,11 @@ def test_the_paper_in_one_sitting_is_short_enough_for_one():
     assert (s.cells <= 60, s.words <= 4_500, s.seconds <= 60) == (True,) * 3
 
 
+@pytest.mark.parametrize("path", lanes.deeper(), ids=lanes.name)
+def test_a_deeper_notebook_runs_in_a_minute(path):
+    assert sizes.size(json.loads(path.read_text("utf-8"))).seconds <= 60
+
+
 def markdown(source):
     return {"cell_type": "markdown", "metadata": {}, "source": source}
 
