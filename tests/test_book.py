@@ -273,8 +273,8 @@ def test_a_cell_is_named_by_what_it_is():
         "3. The library's definition",
         "`attention`",
     )
-    assert chapter.what_is("fig-pear")[1] == "Fig. 2.1"
-    assert chapter.what_is("fig-pear-caption")[1] == "Fig. 2.1"
+    assert chapter.what_is("fig-pear")[1] == "Fig. 2.2"
+    assert chapter.what_is("fig-pear-caption")[1] == "Fig. 2.2"
     assert chapter.what_is("matrix") == ("2. The same as a matrix expression", "text")
     assert chapter.what_is("hard-lookup")[1] == "code"
     with pytest.raises(KeyError, match="no cell 'nowhere'"):
