@@ -124,22 +124,30 @@ def _post_norm(
     return norm(x + dropout(sublayer(x)))
 
 
-@exercise
-def check_post_norm(function: Answer) -> None:
-    """`my_post_norm(norm, dropout, x, sublayer)`: as printed, with its dropout."""
+def _ask(
+    function: Answer, rule: Callable[..., Tensor], mistakes: Callable, hint: str
+) -> tuple:
+    """Compare a residual with the rule on three inputs; returns what it was given."""
     norm, dropout, sublayer, calls = _parts()
     x = normal(2, 3, 5)
     answer = need_tensor(function(norm, dropout, x, sublayer), (2, 3, 5))
     need(len(calls) == 1, f"the sub-layer is called {len(calls)} times, not once")
-    right = _post_norm(norm, dropout, x, sublayer)
-    mistakes = _post_norm_mistakes(norm, dropout, x, sublayer)
-    compare(answer, right, mistakes, "sub-layer, dropout, sum, norm: in this order")
+    right = rule(norm, dropout, x, sublayer)
+    compare(answer, right, mistakes(norm, dropout, x, sublayer), hint)
     for case, more in (
         ("x a hundred times as large", 100 * x),
         ("one position", normal(1, 1, 5, seed=1)),
     ):
         found = function(norm, dropout, more, sublayer)
-        compare(found, _post_norm(norm, dropout, more, sublayer), hint=case)
+        compare(found, rule(norm, dropout, more, sublayer), hint=case)
+    return norm, dropout, x, sublayer
+
+
+@exercise
+def check_post_norm(function: Answer) -> None:
+    """`my_post_norm(norm, dropout, x, sublayer)`: as printed, with its dropout."""
+    hint = "sub-layer, dropout, sum, norm: in this order"
+    norm, dropout, x, sublayer = _ask(function, _post_norm, _post_norm_mistakes, hint)
     need_gradient(function, _post_norm, norm, dropout, x, sublayer)
 
 
@@ -249,19 +257,8 @@ def _block(
 @exercise
 def check_block(function: Answer) -> None:
     """`my_block(norm, dropout, x, sublayer)`: pre-norm, repaired."""
-    norm, dropout, sublayer, calls = _parts()
-    x = normal(2, 3, 5)
-    answer = need_tensor(function(norm, dropout, x, sublayer), (2, 3, 5))
-    need(len(calls) == 1, f"the sub-layer is called {len(calls)} times, not once")
-    right = _block(norm, dropout, x, sublayer)
-    mistakes = _block_mistakes(norm, dropout, x, sublayer)
-    compare(answer, right, mistakes, "draw both paths, and follow each one")
-    for case, more in (
-        ("x a hundred times as large", 100 * x),
-        ("one position", normal(1, 1, 5, seed=1)),
-    ):
-        found = function(norm, dropout, more, sublayer)
-        compare(found, _block(norm, dropout, more, sublayer), hint=case)
+    hint = "draw both paths, and follow each one"
+    norm, dropout, x, sublayer = _ask(function, _block, _block_mistakes, hint)
     silent = function(norm, dropout, x, torch.zeros_like)
     compare(
         silent, x, hint="a sub-layer that says nothing leaves x as it is", tolerance=0
