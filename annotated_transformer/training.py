@@ -123,7 +123,7 @@ def train(
     with fast_path(model):
         for step, (epoch, pairs) in zip(progress.steps(), batches, strict=False):
             group.seed(config.seed, step)  # so that resuming changes nothing
-            model.train()
+            objective.train()
             rate = set_rate(optimizer, config.rate(step, model.config.d_model))
             hands = cut(pairs, group.count * min(config.accumulate, len(pairs)))
             pieces, n_tokens = group.part(hands), sum(len(tgt) for _, tgt in pairs)

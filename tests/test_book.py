@@ -270,7 +270,7 @@ def test_the_paper_page_has_every_part_every_cell_and_the_coverage():
 def test_a_cell_is_named_by_what_it_is():
     chapter = COURSE.chapter("02")
     assert chapter.what_is("def-attention") == (
-        "3. The library's definition",
+        "3.2 The definition",
         "`attention`",
     )
     assert chapter.what_is("fig-pear")[1] == "Fig. 2.2"

@@ -220,6 +220,17 @@ def test_a_run_reads_twice_if_its_settings_say_so(tmp_path):
     assert losses[0.0] < losses[5.0] < losses[50.0]
 
 
+@pytest.mark.parametrize("consistency", [0.0, 5.0])
+def test_a_validation_does_not_change_the_training(tmp_path, consistency):
+    pairs, weights = random_pairs(30), []
+    for every in (1, 6):
+        model = new_model(dropout=0.3)
+        config = settings(consistency=consistency, validate_every=every)
+        train(model, pairs, pairs[:7], config, tmp_path / str(every))
+        weights.append(torch.cat([p.flatten() for p in model.parameters()]))
+    assert torch.equal(*weights)
+
+
 def settings(**changes):
     values = {"steps": 6, "batch_tokens": 40, "learning_rate": 0.01, "warmup": 2}
     return TrainingConfig(**{**values, "validate_every": 2, "keep": 2, **changes})
