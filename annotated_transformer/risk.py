@@ -1,8 +1,8 @@
 """Minimum-risk training: the model's own translations, raised or lowered by their BLEU.
 
-Not in the paper: Shen et al. 2016 (arXiv 1512.02433), as policy gradient with a baseline
-(Ranzato et al. 2016, arXiv 1511.06732). For the last steps of a run: it needs a model
-whose translations are already good.
+Not in the paper: Shen et al. 2016 (arXiv 1512.02433), as policy gradient with a
+baseline (Ranzato et al. 2016, arXiv 1511.06732). For the last steps of a run: it needs
+a model whose translations are already good.
 """
 
 from collections.abc import Callable, Sequence
