@@ -49,7 +49,7 @@ def test_the_scan_can_fail(browser, address):
 def test_pointing_at_a_chart_shows_its_numbers(browser, address):
     with Visit(browser, address, "notebooks/02_attention.html") as page:
         page.evaluate(UNFOLD)
-        figure = page.locator("#fig-2-3")
+        figure = page.locator("#fig-2-4")
         figure.scroll_into_view_if_needed()
         canvas = figure.locator("canvas")
         before = canvas.screenshot()
