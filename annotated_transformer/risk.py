@@ -92,7 +92,9 @@ class Draws:
         self.lead = lead.to(device)
 
 
-def rewarded(tokenizer: Tokenizer) -> Callable[[Transformer, TrainingConfig], Any]:
+def rewarded(
+    tokenizer: Tokenizer,
+) -> Callable[[Transformer, TrainingConfig], Objective]:
     """`objective_for`, which also knows how to reward text: by sentence BLEU."""
     reward = bleu_reward(tokenizer)
 

@@ -18,8 +18,6 @@ from tools import lanes
 WORDS_A_MINUTE, LINES_A_MINUTE = 200, 10
 SOLUTIONS = re.compile(r"^#+ Solutions\s*$", re.MULTILINE)
 LINK = re.compile(r"!?\[([^]]*)\]\([^)]*\)")
-FORMULA_OR_TAG = re.compile(r"\$\$?[^$]+\$\$?|<[^>]*>")
-WORD = re.compile(r"\S*\w\S*")
 WORK = re.compile(r"^#+ (?:Exercise|Your turn).*\((\d+) minutes\)", re.MULTILINE)
 READ = re.compile(r"^\| \*\*Read\*\* \| .* \|$", re.MULTILINE)
 RUN = re.compile(r"^\| \*\*Run\*\* \| .* \|$", re.MULTILINE)
@@ -66,8 +64,7 @@ def size(notebook: dict[str, Any]) -> Size:
     for cell in before_solutions(notebook["cells"]):
         source = text(cell)
         if cell["cell_type"] == "markdown":
-            prose = FORMULA_OR_TAG.sub(" ", LINK.sub(r"\1", source))
-            words += len(WORD.findall(prose))
+            words += len(LINK.sub(r"\1", source).split())
             exercises += sum(map(int, WORK.findall(source)))
         elif not tags(cell) & {"colab", "solution"}:
             cells += 1
