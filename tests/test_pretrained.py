@@ -1,14 +1,16 @@
 """The model that ships: small, whole, and as good as its card says."""
 
 import json
+import re
 import shlex
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from annotated_transformer.checkpoints import WEIGHTS
+from annotated_transformer.config import TrainingConfig
 from annotated_transformer.corpora import multi30k, sample_captions
 from annotated_transformer.files import read_json
 from annotated_transformer.progress import read_history
@@ -34,29 +36,65 @@ def test_it_is_small_and_in_half_precision():
 
 
 def test_its_card_is_made_from_its_own_files():
-    training = read_json(PRETRAINED / SETTINGS)["recipe"]["training"]
-    made = ship.model_card(Translator.pretrained(), training, PRETRAINED, SCORES)
-    assert made == CARD
-    test = SCORES["test_2016_flickr"]
+    assert ship.model_card(PRETRAINED) == CARD
+    test = SCORES[ship.TEST]
     for search in ("greedy", "beam 5"):
         assert f"| {search} | {test[search]['bleu']:.2f} |" in CARD
 
 
-def test_the_command_on_its_card_makes_its_recipe():
-    (line,) = (line for line in CARD.splitlines() if " train " in line)
-    words = shlex.split(line)
-    options = dict(zip(words[2::2], words[3::2], strict=True))
-    base = RECIPES[options["--corpus"]]
-    recipe = replace(
-        base,
-        model=replace(base.model, dropout=float(options["--dropout"])),
-        training=replace(base.training, steps=int(options["--steps"])),
+def train_commands():
+    """The options of each train command on the card, by name."""
+    lines = CARD.replace("\\\n", " ").splitlines()
+    for line in lines:
+        if line.startswith("annotated-transformer train "):
+            words = shlex.split(line)[2:]
+            yield dict(zip(words[::2], words[1::2], strict=True))
+
+
+def test_the_commands_on_its_card_make_its_recipe():
+    base, stages = (
+        RECIPES["multi30k"].training,
+        read_json(PRETRAINED / SETTINGS)["stages"],
     )
-    settings = read_json(PRETRAINED / SETTINGS)
-    assert read_settings(PRETRAINED).recipe.settings() == recipe.settings()
-    assert settings["model"]["dropout"] == recipe.model.dropout
-    assert read_history(PRETRAINED)[-1]["step"] == recipe.training.steps
-    assert len(settings["averaged"]) == 5
+    names = {field.name for field in fields(TrainingConfig)}
+    for options, stage in zip(train_commands(), stages, strict=True):
+        given = {key[2:].replace("-", "_"): value for key, value in options.items()}
+        chosen = {
+            key: json.loads(value) for key, value in given.items() if key in names
+        }
+        assert asdict(base) | chosen | {"keep": stage["keep"]} == stage
+    settings = read_settings(PRETRAINED)
+    assert next(train_commands())["--dropout"] == f"{settings.model.dropout}"
+    assert settings.recipe.training == replace(base, **stages[-1])
+    last = next(line for line in reversed(CARD.splitlines()) if " average " in line)
+    assert f"--alpha {settings.search.alpha} " in f"{last} "
+    assert f"--last {len(settings.averaged)} " in f"{last} "
+
+
+def test_its_history_goes_on_from_run_to_run():
+    history = read_history(PRETRAINED)
+    stages = read_json(PRETRAINED / SETTINGS)["stages"]
+    assert history[-1]["step"] == sum(stage["steps"] for stage in stages)
+    for key in ("stage", "step", "tokens", "cpu_minutes"):
+        column = [row[key] for row in history]
+        assert column == sorted(column)
+    assert {row["stage"] for row in history} == set(range(1, len(stages) + 1))
+
+
+def test_it_names_no_folder_of_the_machine_that_made_it():
+    for name in (SETTINGS, ship.CARD, ship.SCORES, ship.PAIRED):
+        text = (PRETRAINED / name).read_text("utf-8")
+        assert not re.search(r"""(?:^|["'`\s])(?:/|[A-Z]:\\)\w""", text), name
+    assert read_settings(PRETRAINED).recipe.start_from is None
+
+
+def test_it_beats_the_model_before_it_on_the_test_split():
+    before, now = (
+        read_json(PRETRAINED / ship.PAIRED)[ship.TEST][name]
+        for name in ("before", "now")
+    )
+    assert now["bleu"] > before["bleu"]
+    assert now["p"] < 0.05
 
 
 def test_it_translates_captions_and_is_lost_outside():
