@@ -31,7 +31,7 @@ def cross_attention(
     """
     model = translator.model
     src = torch.tensor([translator.encode(sentence)])
-    (output,) = beam_search(model, src)  # as `translate` does
+    (output,) = beam_search(model, src, alpha=translator.alpha)  # as `translate` does
     with torch.no_grad(), record_attention(model) as maps:
         model(src, torch.tensor([[BOS, *output]]))  # predicts output and end token
     layers = [weights for name, weights in maps.items() if "cross" in name]
