@@ -1,6 +1,8 @@
 """What the notebooks share does what it says."""
 
+from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -19,10 +21,13 @@ from annotated_transformer.lessons import (
     Sorter,
     attention_stack,
     check,
+    cut_word,
     finder_accuracy,
     finder_batch,
     first_heads,
     influence,
+    learn_merges,
+    merge,
     random_layers,
     refuted,
     seeded,
@@ -37,6 +42,8 @@ from annotated_transformer.lessons import (
     waves,
 )
 from annotated_transformer.recording import record_attention
+from annotated_transformer.special import SPECIALS
+from annotated_transformer.tokenizers import SubwordTokenizer
 from annotated_transformer.transformer import Transformer
 
 
@@ -211,3 +218,32 @@ def test_a_finder_starts_where_it_is_told_and_is_scored_by_position():
     scored = finder_accuracy(model, SEEN)
     assert scored.shape == (SEEN - BACK,)
     assert scored.min() >= 0 and scored.max() <= 100
+
+
+TEXT = "hand sand strand land hund hand sand stand land and"
+FREQUENCY = Counter("▁" + word for word in TEXT.split())
+
+
+def test_merges_by_hand_are_sentencepieces_and_cut_a_new_word_alike():
+    learned, cuts = learn_merges(FREQUENCY, 9)
+    pieces = ["".join(pair) for pair, _ in learned]
+    size = len(SPECIALS) + len(set("".join(FREQUENCY))) + len(pieces)
+    theirs = SubwordTokenizer.train([(TEXT, "")], vocab_size=size)
+    assert theirs.pieces(range(4, 4 + len(pieces))) == pieces
+    ranks = {piece: i for i, piece in enumerate(pieces)}
+    for word in [*FREQUENCY, "▁sandstrand", "▁handstand", "▁nn"]:
+        cut = cut_word(word, ranks)
+        assert cut == theirs.pieces(theirs.encode(word[1:]))[:-1]
+        assert word not in cuts or cut == cuts[word]
+
+
+def test_a_merge_says_how_often_it_occurred_and_another_rule_may_choose():
+    learned, _ = learn_merges(FREQUENCY, 5)
+    assert learned[0] == (("n", "d"), 10)
+    assert learned[4] == (("▁", "l"), 2)  # the shortest of five equals
+    (first, _), *_ = learn_merges(FREQUENCY, 1, choose=min)[0]
+    assert first == min(pair for word in FREQUENCY for pair in pairwise(word))
+
+
+def test_three_equal_symbols_merge_from_the_left():
+    assert merge(list("aaab"), ("a", "a")) == ["aa", "a", "b"]

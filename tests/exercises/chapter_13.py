@@ -1,11 +1,14 @@
 """Chapter 13: right answers in several styles; wrong ones, and what must be said."""
 
+from collections import Counter
+from functools import partial
 from itertools import chain, pairwise
 from statistics import mean
 
 import numpy as np
 import torch
 
+from annotated_transformer.checks.problems.bpe import cut_by_spelling
 from annotated_transformer.special import EOS, PAD, UNK
 
 
@@ -89,6 +92,10 @@ def encode(word, merges, *, once=False, back=False):
     return symbols
 
 
+def encode_symbols(symbols, pair, **how):
+    return encode(symbols, [pair], **how)
+
+
 def by_rank(word, merges):
     """As subword-nmt does: the first merge that has a pair, until none has."""
     symbols, ranks = list(word), {pair: i for i, pair in enumerate(merges)}
@@ -165,6 +172,48 @@ def longest_match(word, merges):
         pieces.append(word[:end])
         word = word[end:]
     return pieces
+
+
+def merge_step(cuts, frequency, *, weigh=True, choose=max, join=encode_symbols):
+    counts = Counter()
+    for word, symbols in cuts.items():
+        for pair in pairwise(symbols):
+            counts[pair] += frequency[word] if weigh else 1
+    pair = choose(counts, key=counts.get)
+    return pair, {word: join(symbols, pair) for word, symbols in cuts.items()}
+
+
+def merge_step_by_index(cuts, frequency):
+    pairs = {p for symbols in cuts.values() for p in pairwise(symbols)}
+
+    def count(pair):
+        hits = (
+            [*pairwise(cuts[word])].count(pair) * n for word, n in frequency.items()
+        )
+        return sum(hits)
+
+    best = max(sorted(pairs), key=count)  # of equals, the first of the alphabet
+    new = {}
+    for word, symbols in cuts.items():
+        new[word], i = [], 0
+        while i < len(symbols):
+            n = 2 if tuple(symbols[i : i + 2]) == best else 1
+            new[word] += ["".join(symbols[i : i + n])]
+            i += n
+    return [list(best), new]
+
+
+def merge_step_in_place(cuts, frequency):
+    pair, new = merge_step(cuts, frequency)
+    cuts.update(new)
+    return pair, cuts
+
+
+def merge_step_by_text(cuts, frequency):
+    pair, _ = merge_step(cuts, frequency)
+    (left, right), spaced = pair, {word: " ".join(s) for word, s in cuts.items()}
+    joined = {w: s.replace(f"{left} {right}", left + right) for w, s in spaced.items()}
+    return pair, {word: text.split() for word, text in joined.items()}
 
 
 def spelled(merges):
@@ -245,6 +294,9 @@ RIGHT = [
     ("check_shorten", shorten),
     ("check_shorten", shorten_all_alike),
     ("check_shorten", shorten_by_the_last),
+    ("check_merge_step", merge_step),
+    ("check_merge_step", merge_step_by_index),
+    ("check_merge_step", merge_step_by_text),
     ("check_pairs", encode),
     ("check_pairs", by_rank),
     ("check_bytes", lambda merges: (in_order(merges), joined(merges))),
@@ -284,6 +336,66 @@ WRONG = [
         "check_shorten",
         lambda pairs, n: [p for p in pairs if max(map(len, p)) <= n],
         "a pair is missing",
+    ),
+    ("check_merge_step", lambda *case: None, "not done yet"),
+    ("check_merge_step", lambda *case: merge_step(*case)[1], "return two things"),
+    (
+        "check_merge_step",
+        lambda *case: ("".join(merge_step(*case)[0]), merge_step(*case)[1]),
+        "a pair is two symbols, ('n', 'd'), not 'nd'",
+    ),
+    ("check_merge_step", partial(merge_step, weigh=False), "each word counts once"),
+    ("check_merge_step", partial(merge_step, choose=min), "that is the RAREST pair"),
+    (
+        "check_merge_step",
+        lambda *case: (merge_step(*case)[0][::-1], merge_step(*case)[1]),
+        "the wrong way round",
+    ),
+    (
+        "check_merge_step",
+        lambda *case: (("h", "a"), merge_step(*case)[1]),
+        "('h', 'a') occurs 2 times, another pair 10 times",
+    ),
+    (
+        "check_merge_step",
+        lambda cuts, n: (merge_step(cuts, n)[0], cuts),
+        "nothing is joined",
+    ),
+    (
+        "check_merge_step",
+        partial(merge_step, join=partial(encode_symbols, once=True)),
+        "only one of two places",
+    ),
+    (
+        "check_merge_step",
+        partial(merge_step, join=partial(encode_symbols, back=True)),
+        "walk from the left",
+    ),
+    (
+        "check_merge_step",
+        partial(merge_step, join=lambda s, pair: cut_by_spelling(s, [pair])),
+        "compare pairs, not what they spell",
+    ),
+    ("check_merge_step", merge_step_in_place, "changes cuts, which is the caller's"),
+    (
+        "check_merge_step",
+        lambda *case: (merge_step(*case)[0], {"▁hand": ["▁hand"]}),
+        "the same words as the old ones",
+    ),
+    (
+        "check_merge_step",
+        partial(merge_step, join=lambda s, pair: "".join(s)),
+        "a list of symbols, not one text",
+    ),
+    (
+        "check_merge_step",
+        partial(merge_step, join=lambda s, pair: s[1:]),
+        "the symbols of '▁hand' now spell 'hand'",
+    ),
+    (
+        "check_merge_step",
+        partial(merge_step, join=lambda s, pair: ["".join(s)]),
+        "'▁hand', ('n', 'd') joined",
     ),
     ("check_pairs", lambda *case: None, "not done yet"),
     ("check_pairs", lambda word, m: word, "return a list of symbols"),

@@ -16,11 +16,25 @@ from annotated_transformer.checks.common import (
     need,
     need_number,
 )
-from annotated_transformer.checks.problems.bpe import need_cuts
+from annotated_transformer.checks.problems.bpe import (
+    Pair,
+    cut_by_spelling,
+    cut_from_the_right,
+    cut_in_order,
+    cut_once,
+    need_cuts,
+    pairs_of_words,
+)
 from annotated_transformer.grammar import grammar_corpus
 from annotated_transformer.special import BOS, EOS, PAD, UNK
 
-__all__ = ["check_bytes", "check_pairs", "check_shorten", "check_unknown"]
+__all__ = [
+    "check_bytes",
+    "check_merge_step",
+    "check_pairs",
+    "check_shorten",
+    "check_unknown",
+]
 
 
 def _encode(sentence: str) -> list[int]:
@@ -72,6 +86,82 @@ def _unknown_mistakes(sentences: list[str]) -> Iterator[tuple[float, str]]:
     for ids in ({*words}, {*words, EOS}):
         yield 100 * (UNK in ids) / len(ids), kinds
     yield total, "that is how many there are, not their share"
+
+
+Words = dict[str, list[str]]
+STEPS: list[tuple[Words, dict[str, int]]] = [
+    (
+        {w: list(w) for w in ("▁hand", "▁land", "▁hund", "▁and")},
+        {"▁hand": 2, "▁land": 3, "▁hund": 4, "▁and": 1},
+    ),
+    (
+        {w: list(w) for w in ("xy", "abc", "abd", "eab")},
+        {"xy": 9} | dict.fromkeys(("abc", "abd", "eab"), 1),
+    ),
+    ({"anan": list("anan"), "nab": list("nab")}, {"anan": 3, "nab": 1}),
+    (
+        {"oooo": list("oooo"), "ooo": list("ooo"), "no": list("no")},
+        {"oooo": 5, "ooo": 1, "no": 2},
+    ),
+    (
+        {"band": ["b", "a", "nd"], "hand": ["h", "a", "nd"], "rand": ["r", "an", "d"]},
+        {"band": 5, "hand": 1, "rand": 1},
+    ),
+]
+
+
+@exercise
+def check_merge_step(function: Answer) -> None:
+    """`my_merge_step(cuts, frequency)`: the commonest pair, and the cuts after it."""
+    for cuts, frequency in STEPS:
+        answer = function(cuts, frequency)
+        two = isinstance(answer, tuple | list) and len(answer) == 2
+        need(two, "return two things: the pair, and the new cuts")
+        pair = _need_best(answer[0], cuts, frequency)
+        _need_joined(answer[1], pair, cuts)
+
+
+def _need_best(pair: Any, cuts: Words, frequency: dict[str, int]) -> Pair:
+    """The pair, once it is one of the most frequent ones."""
+    strings = isinstance(pair, tuple | list) and len(pair) == 2
+    strings = strings and all(isinstance(symbol, str) for symbol in pair)
+    need(strings, f"a pair is two symbols, ('n', 'd'), not {pair!r:.40}")
+    pair = (pair[0], pair[1])
+    counts = pairs_of_words({tuple(s): frequency[word] for word, s in cuts.items()})
+    best = max(counts.values())
+    if counts[pair] == best:
+        return pair
+    need(pair in counts, f"{pair} stands nowhere: are the two the wrong way round?")
+    once = pairs_of_words({tuple(symbols): 1 for symbols in cuts.values()})
+    by_word = "each word counts once: a pair counts as often as its word occurs"
+    need(once[pair] < max(once.values()), by_word)
+    rare = "that is the RAREST pair: take the most frequent"
+    need(counts[pair] > min(counts.values()), rare)
+    raise Mistake(f"{pair} occurs {counts[pair]} times, another pair {best} times")
+
+
+def _need_joined(found: Any, pair: Pair, cuts: Words) -> None:
+    """Raise a Mistake unless this pair, and nothing else, was joined."""
+    words = isinstance(found, dict) and found.keys() == cuts.keys()
+    need(words, "the new cuts are a dictionary with the same words as the old ones")
+    kind = "each word's cut is a list of symbols, not one text"
+    need(not any(isinstance(symbols, str) for symbols in found.values()), kind)
+    for word, symbols in found.items():
+        text = "".join(symbols)
+        need(text == word, f"the symbols of {word!r} now spell {text[:20]!r}")
+    new = {word: list(symbols) for word, symbols in found.items()}
+    for cut, message in (
+        (lambda symbols, merges: list(symbols), "nothing is joined"),
+        (cut_once, "only one of two places was joined: a pair is joined everywhere"),
+        (cut_from_the_right, "walk from the left: of 'ooo' the first two are joined"),
+        (cut_by_spelling, "compare pairs, not what they spell: ('an', 'd') is another"),
+    ):
+        wrong = {word: cut(symbols, [pair]) for word, symbols in cuts.items()}
+        right = {word: cut_in_order(symbols, [pair]) for word, symbols in cuts.items()}
+        need(new == right or new != wrong, message)
+    for word, symbols in cuts.items():
+        right_word, hint = cut_in_order(symbols, [pair]), f"{word!r}, {pair} joined"
+        compare(new[word], right_word, hint=hint)
 
 
 Sides = list[tuple[list[int], list[int]]]
