@@ -12,10 +12,7 @@ CELLS, WORDS, MINUTES, SECONDS = 50, 2_800, 35, 40  # at most, in the core lane
 TOO_LONG = {
     "00",
     "01",
-    "02",
-    "04",
     "05",
-    "06",
     "07",
     "08",
     "09",
