@@ -18,10 +18,12 @@ from annotated_transformer.lessons import (
     SYMBOLS,
     Finder,
     NoPositions,
+    Reader,
     Sorter,
     attention_stack,
     check,
     cut_word,
+    english_sentences,
     finder_accuracy,
     finder_batch,
     first_heads,
@@ -37,6 +39,7 @@ from annotated_transformer.lessons import (
     spread,
     stack_of,
     train_finder,
+    train_reader,
     train_sorters,
     turn_by,
     waves,
@@ -247,3 +250,44 @@ def test_a_merge_says_how_often_it_occurred_and_another_rule_may_choose():
 
 def test_three_equal_symbols_merge_from_the_left():
     assert merge(list("aaab"), ("a", "a")) == ["aa", "a", "b"]
+
+
+def test_english_sentences_begin_with_the_mark_and_end_in_padding():
+    words, sentences = english_sentences(50)
+    assert words[:2] == ["<pad>", "<s>"] and words[2:] == sorted(set(words[2:]))
+    assert (sentences[:, 0] == 1).all() and (sentences[:, 1:] != 1).all()
+    real = sentences != 0
+    assert (real[:, :-1] >= real[:, 1:]).all() and real.all(0).sum() < real.size(1)
+    assert len(sentences) == 50 and sentences.max() == len(words) - 1
+
+
+def test_a_reader_scores_each_next_word_and_does_not_see_it():
+    torch.manual_seed(0)
+    model, ids = Reader(11, factor=2.0, d_model=6), torch.randint(11, (3, 5))
+    logits = model(ids)
+    assert logits.shape == (3, 5, 11)
+    changed = ids.clone()
+    changed[:, 4] = (changed[:, 4] + 1) % 11
+    assert_close(model(changed)[:, :4], logits[:, :4])
+    assert not torch.allclose(model(changed)[:, 4], logits[:, 4])
+
+
+def test_the_dials_of_a_reader_turn_words_and_positions():
+    ids = torch.tensor([[3, 3]])
+    torch.manual_seed(0)
+    model = Reader(11, factor=2.0, positions=0.0, d_model=6)
+    assert_close(model(ids)[0, 0], model(ids)[0, 1])  # without positions, a set
+    model.positions = 1.0
+    assert not torch.allclose(model(ids)[0, 0], model(ids)[0, 1])
+    assert_close(model.embeddings(ids), 2.0 * model.embeddings.weight[ids])
+
+
+def test_a_reader_learns_the_same_from_the_same_seed():
+    words, sentences = english_sentences(50)
+    losses = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(0)
+        model = Reader(len(words), factor=6.0)
+        losses.append(train_reader(model, sentences, seed, steps=30))
+    assert losses[0] == losses[1] != losses[2]
+    assert losses[0][-1] < losses[0][0] - 1

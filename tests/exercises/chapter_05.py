@@ -43,6 +43,18 @@ def scales_upstream(ids, upstream, vocab_size):
     return gradient(ids, upstream / math.sqrt(upstream.size(-1)), vocab_size)
 
 
+def embed(ids, E):
+    return F.embedding(ids, E) * math.sqrt(E.size(1))
+
+
+def by_one_hot(ids, E):
+    return F.one_hot(ids, len(E)).float() @ E * E.size(1) ** 0.5
+
+
+def logits(features, E):
+    return features @ E.T
+
+
 def tie(model):
     model.target.weight = model.source.weight
     model.output.weight = model.source.weight
@@ -103,6 +115,11 @@ RIGHT = [
     ("check_feed_forward", by_einsum),
     ("check_gradient", gradient),
     ("check_gradient", by_index_put),
+    ("check_in_and_out", (embed, logits)),
+    ("check_in_and_out", (by_one_hot, F.linear)),
+    ("check_in_and_out", (embed, lambda f, E: torch.einsum("bld,vd->blv", f, E))),
+    ("check_push", {"logits": [1 / 8, -6 / 8, 5 / 8], "row": [-3, 6]}),
+    ("check_push", {"logits": (0.125, -0.75, 0.625), "row": (-3.0, 6.0)}),
     ("check_tie", tie),
     ("check_tie", one_module),
     ("check_tie", new_parameter),
@@ -151,6 +168,37 @@ WRONG = [
         lambda i, u, v: gradient(i, u, v) * math.sqrt(5 / u.size(-1)),
         "600 tokens, 512 rows",
     ),
+    ("check_in_and_out", (lambda ids, E: None, logits), "not done yet"),
+    ("check_in_and_out", (embed, lambda f, E: None), "my_logits: not done yet"),
+    ("check_in_and_out", (lambda ids, E: E[ids], logits), "the factor is missing"),
+    (
+        "check_in_and_out",
+        (lambda ids, E: E[ids] * len(E) ** 0.5, logits),
+        "not of the vocabulary's size",
+    ),
+    ("check_in_and_out", (lambda ids, E: E[ids] * 5**0.5, logits), "d_model = 16"),
+    ("check_in_and_out", (embed, lambda f, E: f @ E), "the last axes don't fit"),
+    (
+        "check_in_and_out",
+        (embed, lambda f, E: f @ E.T * E.size(1) ** 0.5),
+        "no factor on the way out",
+    ),
+    (
+        "check_in_and_out",
+        (embed, lambda f, E: (f @ E.T).softmax(-1)),
+        "softmax of the logits",
+    ),
+    (
+        "check_in_and_out",
+        (lambda ids, E: embed(ids, E).detach(), logits),
+        "my_embed: ",
+    ),
+    ("check_push", {"logits": [None] * 3, "row": [None] * 2}, "not done yet"),
+    ("check_push", {"logits": [1 / 8, 2 / 8, 5 / 8], "row": [1, -2]}, "subtract y"),
+    ("check_push", {"logits": [-1 / 8, 6 / 8, -5 / 8], "row": [3, -6]}, "y - p"),
+    ("check_push", {"logits": [1 / 8, -6 / 8, 5 / 8], "row": [3, -6]}, "which sign"),
+    ("check_push", {"logits": [1 / 8, -6 / 8], "row": [-3, 6]}, "three numbers"),
+    ("check_push", {"logits": [1, 2, 3]}, "keep both names"),
     ("check_tie", lambda model: None, "not done yet: the output still has"),
     ("check_tie", same_data, "one memory, but several Parameters"),
     ("check_tie", copied, "equal numbers in different places"),

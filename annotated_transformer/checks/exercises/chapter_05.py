@@ -1,12 +1,14 @@
 """Checks of chapter 05, Feed-forward, embeddings, softmax: one for each exercise."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from annotated_transformer.checks.common import (
+    NOT_DONE,
     Answer,
     Mistake,
     compare,
@@ -20,7 +22,14 @@ from annotated_transformer.checks.common import (
 )
 from annotated_transformer.layers import Embeddings
 
-__all__ = ["check_feed_forward", "check_gated", "check_gradient", "check_tie"]
+__all__ = [
+    "check_feed_forward",
+    "check_gated",
+    "check_gradient",
+    "check_in_and_out",
+    "check_push",
+    "check_tie",
+]
 
 
 def _case(*shapes: tuple[int, ...]) -> list[Tensor]:
@@ -72,6 +81,78 @@ def check_feed_forward(function: Answer) -> None:
     loud = [100 * x, *case[1:]]
     compare(function(*loud), _eq_2(*loud), hint="x a hundred times as large")
     need_gradient(function, _eq_2, *case)
+
+
+@exercise
+def check_in_and_out(embed: Answer, logits: Answer) -> None:
+    """`my_embed(ids, E)` and `my_logits(features, E)`: in and out by one matrix."""
+    ids, E = torch.tensor([[1, 2, 1], [5, 6, 0]]), normal(7, 5)
+    features, answer = normal(2, 3, 5), embed(ids, E)
+    with errors_mean("my_embed: {error}", Mistake):
+        _embedded(answer, E[ids])
+        more = normal(50, 16), torch.arange(50).reshape(5, 10)
+        compare(embed(more[1], more[0]), 4 * more[0][more[1]], hint="d_model = 16")
+        need_gradient(embed, lambda ids, E: math.sqrt(5) * E[ids], ids, E)
+    with errors_mean("my_logits: {error}", Mistake):
+        with errors_mean("the last axes don't fit: E is (vocab, d_model) ({error})"):
+            answer = logits(features, E)
+        _scored(answer, features @ E.T)
+        more = normal(1, 1, 16), normal(50, 16)
+        compare(logits(*more), more[0] @ more[1].T, hint="50 tokens, d_model = 16")
+        need_gradient(logits, lambda features, E: features @ E.T, features, E)
+
+
+def _embedded(answer: Any, rows: Tensor) -> None:
+    root = math.sqrt(rows.size(-1))
+    mistakes = (
+        (rows, "the factor is missing"),
+        (rows * rows.size(-1), "d_model instead of its root"),
+        (rows / root, "multiplied, not divided"),
+        (rows * math.sqrt(7), "the root of d_model, not of the vocabulary's size"),
+        (rows * math.sqrt(3), "the root of d_model, not of the length"),
+    )
+    hint = "the rows that the ids name, times the root of d_model"
+    compare(need_tensor(answer, (2, 3, 5)), root * rows, mistakes, hint)
+
+
+def _scored(answer: Any, right: Tensor) -> None:
+    root = math.sqrt(5)
+    mistakes = (
+        (right * root, "no factor on the way out: the rows as they are"),
+        (right / root, "no factor on the way out: the rows as they are"),
+        (right.softmax(-1), "that is the softmax of the logits"),
+        (right.log_softmax(-1), "that is the log softmax of the logits"),
+    )
+    hint = "features times each row of E, by a dot product"
+    compare(need_tensor(answer, (2, 3, 7)), right, mistakes, hint)
+
+
+@exercise
+def check_push(answer: Answer) -> None:
+    """`my_push`: p - y for three tokens, and the gradient of the right one's row."""
+    given: Any = answer.function
+    need(isinstance(given, dict) and set(given) == {"logits", "row"}, "keep both names")
+    numbers = [*given["logits"], *given["row"]]
+    need(None not in numbers and ... not in numbers, NOT_DONE)
+    sizes = len(given["logits"]) == 3 and len(given["row"]) == 2
+    need(sizes, "three numbers are needed for the logits, and two for the row")
+    logits, row = [float(x) for x in given["logits"]], [float(x) for x in given["row"]]
+    logit_mistakes = [
+        ([1 / 8, 2 / 8, 5 / 8], "that is p: now subtract y"),
+        ([-1 / 8, 6 / 8, -5 / 8], "that is y - p: the gradient is p - y"),
+        ([-7 / 8, 2 / 8, 5 / 8], "token 1 is right, and we count from 0"),
+        ([0, -1 / 3, 1], "the logits are 0, ln 2, ln 5: p comes from 1, 2, 5"),
+    ]
+    with errors_mean("logits: {error}", Mistake):
+        compare(logits, [1 / 8, -6 / 8, 5 / 8], logit_mistakes, tolerance=0.01)
+    row_mistakes = [
+        ([3, -6], "which sign has p - y for the right token?"),
+        ([1, -2], "that is p times the features: the right token has p - 1"),
+        ([0.5, -1], "that is the row of token 0"),
+        ([2.5, -5], "that is the row of token 2"),
+    ]
+    with errors_mean("row: {error}", Mistake):
+        compare(row, [-3, 6], row_mistakes, tolerance=0.01)
 
 
 def _look_up_gradient(ids: Tensor, upstream: Tensor, vocab_size: int) -> Tensor:
