@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -46,6 +47,78 @@ def padded_on_the_left(targets):
     pad = [[0] * (width - len(ids)) for ids in targets]
     reads = [[BOS, *more, *ids[:-1]] for ids, more in zip(targets, pad, strict=True)]
     return reads, [more + ids for ids, more in zip(targets, pad, strict=True)]
+
+
+def loop(
+    model,
+    optimizer,
+    batches,
+    *,
+    clear="first",
+    step="last",
+    train=True,
+    read=lambda batch: batch.tgt_in,
+    write=lambda batch: batch.labels,
+    logits=lambda x: x,
+    keep=lambda loss: loss.item(),
+    **options,
+):
+    losses, options = [], {"ignore_index": 0, **options}
+    if train:
+        model.train()
+    for batch in batches:
+        if step == "first":
+            optimizer.step()
+        scores = logits(model(batch.src, read(batch)))
+        loss = F.cross_entropy(scores.mT, write(batch), **options)
+        if step == "before":
+            optimizer.step()
+        if clear == "first":
+            optimizer.zero_grad()
+        loss.backward()
+        if clear == "after":
+            optimizer.zero_grad()
+        if step == "last":
+            optimizer.step()
+        losses.append(keep(loss))
+        if step == "return":
+            return losses
+    return losses
+
+
+def loop_by_sums(model, optimizer, batches):
+    """Cleared at the end of a step; a tensor of losses."""
+    losses = []
+    model.train()
+    for batch in batches:
+        log_p = model(batch.src, batch.tgt_in).log_softmax(-1)
+        right = log_p.gather(-1, batch.labels[..., None])[..., 0]
+        loss = -right[batch.labels != 0].sum() / batch.n_tokens
+        loss.backward()
+        optimizer.step()
+        model.zero_grad()
+        losses.append(loss.detach())
+    return torch.stack(losses)
+
+
+def loop_by_sentence(model, optimizer, batches):
+    losses = []
+    model.train()
+    for batch in batches:
+        scores = model(batch.src, batch.tgt_in)
+        each = F.cross_entropy(
+            scores.mT, batch.labels, ignore_index=0, reduction="none"
+        )
+        loss = (each.sum(1) / (batch.labels != 0).sum(1)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def wrong_loop(**options):
+    return partial(loop, **options)
 
 
 def patience_from_best(scores, patience):
@@ -225,6 +298,9 @@ RIGHT = [
     ("check_shift", by_lists),
     ("check_shift", lambda targets: list(map(np.array, by_lists(targets)))),
     ("check_shift", lambda targets: torch.stack(split(targets)).int()),
+    ("check_training_loop", loop),
+    ("check_training_loop", loop_by_sums),
+    ("check_training_loop", wrong_loop(keep=lambda loss: np.float32(loss.item()))),
     ("check_patience", patience_from_best),
     ("check_patience", by_numpy),
     ("check_patience", lambda scores, n: list(waiting(scores, n))),
@@ -251,6 +327,51 @@ WRONG = [
         "check_shift",
         lambda t: tuple(x[:, :5] for x in split(t)),
         "an end token got lost",
+    ),
+    ("check_training_loop", lambda *case: None, "not done yet"),
+    (
+        "check_training_loop",
+        lambda *case: loop(*case) and None,
+        "return the list of losses",
+    ),
+    ("check_training_loop", lambda *case: loop(*case)[-1], "one loss for each batch"),
+    ("check_training_loop", lambda *case: loop(*case)[:2], "3 losses, not 2"),
+    ("check_training_loop", wrong_loop(step="return"), "is `return` inside the loop?"),
+    ("check_training_loop", wrong_loop(train=False), "call model.train()"),
+    ("check_training_loop", wrong_loop(read=lambda b: b.tgt), "without its last token"),
+    (
+        "check_training_loop",
+        wrong_loop(read=lambda b: b.labels),
+        "reads what it must write",
+    ),
+    (
+        "check_training_loop",
+        wrong_loop(write=lambda b: b.tgt_in),
+        "must write the NEXT token",
+    ),
+    (
+        "check_training_loop",
+        wrong_loop(ignore_index=-100),
+        "leave id 0 out (ignore_index)",
+    ),
+    ("check_training_loop", wrong_loop(reduction="sum"), "that is the sum"),
+    ("check_training_loop", wrong_loop(logits=lambda x: x.softmax(-1)), "takes logits"),
+    ("check_training_loop", wrong_loop(label_smoothing=0.1), "the first loss is"),
+    ("check_training_loop", loop_by_sentence, "the sentences' means"),
+    ("check_training_loop", wrong_loop(keep=lambda loss: loss), "append loss.item()"),
+    (
+        "check_training_loop",
+        wrong_loop(clear="never"),
+        "gradients add up from batch to batch",
+    ),
+    ("check_training_loop", wrong_loop(clear="after"), "the weights don't change"),
+    ("check_training_loop", wrong_loop(step="never"), "the weights don't change"),
+    ("check_training_loop", wrong_loop(step="before"), "one batch late"),
+    ("check_training_loop", wrong_loop(step="first"), "one batch late"),
+    (
+        "check_training_loop",
+        lambda m, o, b: loop(m, o, b[::-1]),
+        "the decoder reads batch.tgt_",
     ),
     ("check_patience", lambda scores, patience: None, "not done yet"),
     ("check_patience", returns_at_a_stop_only, "what if it never stalls?"),

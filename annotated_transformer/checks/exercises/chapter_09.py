@@ -26,7 +26,7 @@ from annotated_transformer.checks.common import (
 )
 from annotated_transformer.special import BOS, EOS, PAD
 
-__all__ = ["check_accumulate", "check_patience", "check_shift"]
+__all__ = ["check_accumulate", "check_patience", "check_shift", "check_training_loop"]
 
 
 @exercise
@@ -89,6 +89,182 @@ def _name_shift(reads: Tensor, writes: Tensor, right: Tensor) -> None:
         rest = reads[row, length:].tolist()  # a slice of the padded row has its end
         beyond = "beyond its end a row reads padding (id 0)"
         need(rest[:1] in ([], [PAD], [EOS]) and not any(rest[1:]), beyond)
+
+
+class Follower(nn.Module):
+    """Scores the next token by the last one and the source; notes what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embeddings, self.scores = nn.Embedding(30, 8), nn.Linear(8, 30)
+        self.read: list[Tensor] = []
+        self.modes: list[bool] = []
+
+    def forward(self, src: Tensor, tgt_in: Tensor) -> Tensor:
+        """Logits for each position of what the decoder reads."""
+        self.read.append(tgt_in)
+        self.modes.append(self.training)
+        source = self.embeddings(src).mean(1, keepdim=True)
+        logits: Tensor = self.scores(self.embeddings(tgt_in) + source)
+        return logits
+
+
+def _follower() -> Follower:
+    """One with the same first weights each time, out of training mode."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Follower().eval()
+
+
+LATE = "each step is one batch late: step after backward"
+Loss = Callable[[Tensor, Tensor], Tensor]
+Make = Callable[[nn.Module], torch.optim.Optimizer]
+
+
+def _per_label(logits: Tensor, labels: Tensor, **options: Any) -> Tensor:
+    return F.cross_entropy(logits.mT, labels, ignore_index=PAD, **options)
+
+
+def _per_sentence(logits: Tensor, labels: Tensor) -> Tensor:
+    """A mean of the sentences' means: short ones count for more."""
+    losses = _per_label(logits, labels, reduction="none").sum(1)
+    return (losses / (labels != PAD).sum(1)).mean()
+
+
+# Losses that are not the mean per label, and what to say of them.
+OTHER_LOSSES: dict[str, Loss] = {
+    "padding is no label: leave id 0 out (ignore_index)": lambda x, y: F.cross_entropy(
+        x.mT, y
+    ),
+    "that is the sum: take the mean per label": lambda x, y: _per_label(
+        x, y, reduction="sum"
+    ),
+    "a sum over the labels of each sentence: take the mean per label": lambda x, y: (
+        _per_label(x, y, reduction="sum") / len(y)
+    ),
+    "a mean of the sentences' means: each label counts alike": _per_sentence,
+    "cross_entropy takes logits: it makes the softmax itself": lambda x, y: _per_label(
+        x.softmax(-1), y
+    ),
+    "the sum was divided by all cells: padding is no label": lambda x, y: (
+        _per_label(x, y, reduction="sum") / y.numel()
+    ),
+}
+
+
+def _looped(
+    batches: Sequence[Batch],
+    make: Make,
+    *,
+    loss: Loss = _per_label,
+    clear: bool = True,
+    late: bool = False,  # step by the gradient of the batch before
+) -> tuple[list[float], Tensor]:
+    """The losses and the last weights of a loop, right or with one mistake."""
+    model = _follower()
+    optimizer, losses = make(model), []
+    for batch in batches:
+        if late:
+            optimizer.step()
+        found = loss(model(batch.src, batch.tgt_in), batch.labels)
+        if clear:
+            optimizer.zero_grad()
+        found.backward()
+        if not late:
+            optimizer.step()
+        losses.append(found.item())
+    return losses, _weights(model)
+
+
+def _weights(model: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@exercise
+def check_training_loop(function: Answer) -> None:
+    """`my_loop(model, optimizer, batches)`: one step a batch; returns the losses."""
+
+    def sgd(model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=0.5)
+
+    def adam(model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.Adam(model.parameters(), lr=0.01)
+
+    g = seeded(1)
+    rows = [
+        [*torch.randint(4, 30, (n,), generator=g).tolist(), EOS] for n in range(1, 13)
+    ]
+    pairs = list(zip(rows, reversed(rows), strict=True))
+    three = [collate(pairs[i::3]) for i in range(3)]
+    _name_loop(function, three, sgd)
+    for batches, make, case in (
+        ([collate(pairs[:1])], sgd, "for one batch of one sentence"),
+        (three * 2, adam, "for six batches and Adam"),
+    ):
+        losses, weights = _let_loop(function, batches, make)
+        right, moved = _looped(batches, make)
+        compare(torch.tensor(losses), torch.tensor(right), hint=f"losses {case}")
+        need(same(weights, moved, 1e-4), f"other weights {case}")
+
+
+def _let_loop(
+    function: Answer, batches: list[Batch], make: Make
+) -> tuple[list[float], Tensor]:
+    """The losses that an answer returns, and the weights that it leaves."""
+    model = _follower()
+    try:
+        value = function.let(model, make(model), list(batches))
+    except (RuntimeError, ValueError) as error:
+        need("modified by an inplace operation" not in str(error), LATE)
+        for batch, read in zip(batches, model.read, strict=False):
+            whole = "the decoder reads batch.tgt_in: the target without its last token"
+            need(read.shape != batch.tgt.shape, whole)
+        raise
+    need(value is not None or model.read, NOT_DONE)
+    need(value is not None, "return the list of losses")
+    need(hasattr(value, "__len__"), "return a list: one loss for each batch")
+    n, calls, found = len(batches), len(model.read), len(value)
+    once = f"{n} batches need {n} passes through the model, not {calls}"
+    need(calls == n, once + (": is `return` inside the loop?" if calls == 1 else ""))
+    for batch, read in zip(batches, model.read, strict=True):
+        copied = "the decoder reads what it must write: give it batch.tgt_in"
+        need(not torch.equal(read, batch.labels), copied)
+        need(torch.equal(read, batch.tgt_in), "the decoder reads batch.tgt_in")
+    need(all(model.modes), "the model is not in training mode: call model.train()")
+    need(found == n, f"{n} batches need {n} losses, not {found}")
+    graphs = any(isinstance(loss, Tensor) and loss.requires_grad for loss in value)
+    need(not graphs, "a loss that keeps its graph keeps memory: append loss.item()")
+    return [need_number(loss) for loss in value], _weights(model)
+
+
+def _name_loop(function: Answer, batches: list[Batch], make: Make) -> None:
+    """Raise a Mistake unless each batch makes one step, by the mean loss per label."""
+    losses, weights = _let_loop(function, batches, make)
+    right, moved = _looped(batches, make)
+    start = _weights(_follower())
+    unshifted = _looped([_Unshifted(b.src, b.tgt) for b in batches], make)[0][0]
+    shift = "it must write the NEXT token: compare with batch.labels"
+    need(not same(losses[0], unshifted), shift)
+    for message, loss in OTHER_LOSSES.items():
+        need(not same(losses[0], _looped(batches, make, loss=loss)[0][0]), message)
+    first = f"the first loss is {losses[0]:.3f}, but should be {right[0]:.3f}"
+    need(same(losses[0], right[0], 1e-3), first)
+    still = "the weights don't change: the order is zero_grad, backward, step"
+    need(not same(weights, start), still)
+    order: dict[str, dict[str, Any]] = {
+        "gradients add up from batch to batch: clear them": {"clear": False},
+        LATE: {"late": True},
+    }
+    for message, options in order.items():
+        need(not same(weights, _looped(batches, make, **options)[1], 1e-4), message)
+    need(same(weights, moved, 1e-4), "right losses, but the weights go elsewhere")
+    compare(torch.tensor(losses), torch.tensor(right), hint="the later losses differ")
+
+
+class _Unshifted(Batch):
+    """Asks for what is read."""
+
+    labels = Batch.tgt_in  # type: ignore[assignment]
 
 
 def _stop(
