@@ -1,6 +1,7 @@
 """What the notebooks share: claims in words, seeded numbers, small models to watch."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import pad_sequence
 
+from annotated_transformer import corpora
 from annotated_transformer.attention import (
     MultiHeadAttention,
     attention,
@@ -23,6 +25,7 @@ from annotated_transformer.attention import (
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.devices import other_attention
 from annotated_transformer.errors import InputError
+from annotated_transformer.files import read_json
 from annotated_transformer.grammar import grammar_corpus
 from annotated_transformer.layers import (
     Embeddings,
@@ -33,6 +36,7 @@ from annotated_transformer.layers import (
 )
 from annotated_transformer.masks import causal_mask
 from annotated_transformer.transformer import EncoderLayer, Transformer
+from annotated_transformer.translator import PRETRAINED
 
 
 def check(ok: bool | Tensor, what: str) -> None:
@@ -60,6 +64,34 @@ def influence(
     """
     jacobian = torch.autograd.functional.jacobian(function, x)
     return jacobian.abs().amax((1, 3))
+
+
+class TrainingCaptions:
+    """Counts of Multi30k's training captions, for who has them; else, ours.
+
+    The corpus may not be passed on, but numbers about it may: they ship with the model.
+    `pairs` is empty where the corpus is missing.
+    """
+
+    def __init__(self) -> None:
+        at_hand = corpora.multi30k_at_hand()
+        self.pairs = corpora.multi30k()["train"] if at_hand else []
+        self.ours = read_json(PRETRAINED / "lesson.json")
+
+    def count(self, *patterns: str) -> int:
+        r"""How many captions have all of these German words; \b is a word's edge."""
+        return sum(
+            all(re.search(pattern, german) for pattern in patterns)
+            for german, _ in self.pairs
+        )
+
+    def show(self, **numbers: int) -> None:
+        """Print the numbers; where the corpus is missing, ours of the same names."""
+        for name, number in numbers.items():
+            name = name.replace("_", " ")
+            print(f"{name:28}{number if self.pairs else self.ours[name]:6,}")
+        if not self.pairs:
+            print("(our counts: Multi30k is not on this machine)")
 
 
 @torch.no_grad()

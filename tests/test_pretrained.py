@@ -51,7 +51,7 @@ def train_commands():
             yield dict(zip(words[::2], words[1::2], strict=True))
 
 
-def test_the_commands_on_its_card_make_its_recipe():
+def test_the_command_on_its_card_makes_its_recipe():
     base, stages = (
         RECIPES["multi30k"].training,
         read_json(PRETRAINED / SETTINGS)["stages"],

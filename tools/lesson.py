@@ -2,8 +2,8 @@
 
     python -m tools.lesson    # writes annotated_transformer/pretrained/lesson.json
 
-The corpus may not be passed on, but numbers about it may. The chapter's own cells
-count, so that there is one list of patterns.
+The corpus may not be passed on, but numbers about it may. The cells of the chapter and
+of its deeper notebook count, so that there is one list of patterns.
 """
 
 import contextlib
@@ -16,17 +16,19 @@ import nbformat
 
 from annotated_transformer.corpora import multi30k_at_hand
 from annotated_transformer.files import write_json
+from annotated_transformer.lessons import TrainingCaptions
 from annotated_transformer.translator import PRETRAINED
 
-CHAPTER = Path(__file__).parents[1] / "notebooks" / "00_start_here.ipynb"
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+COUNTING = [NOTEBOOKS / folder / "00_start_here.ipynb" for folder in ("", "deeper")]
 LESSON = PRETRAINED / "lesson.json"
 ROW = re.compile(r"^(\S.*?) +([\d,]+)$", re.MULTILINE)
 
 
 def counting_cells() -> list[nbformat.NotebookNode]:
-    """The chapter's cells that count captions, in their order."""
-    cells = nbformat.read(CHAPTER, as_version=4).cells
-    return [c for c in cells if c.cell_type == "code" and "show(" in c.source]
+    """The cells that count captions, in their order."""
+    cells = [c for path in COUNTING for c in nbformat.read(path, as_version=4).cells]
+    return [c for c in cells if c.cell_type == "code" and "seen.show(" in c.source]
 
 
 def rows(text: str) -> dict[str, int]:
@@ -36,7 +38,7 @@ def rows(text: str) -> dict[str, int]:
 
 def run_cells() -> str:
     """What these cells print here and now."""
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"seen": TrainingCaptions(), "re": re}
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         for cell in counting_cells():
             exec(cell.source, names)

@@ -68,7 +68,7 @@ from the training split alone |
 | data | Multi30k, 29,000 training pairs of German and English image captions \
 (Elliott et al. 2016, [arXiv 1605.00459](https://arxiv.org/abs/1605.00459)) |
 | training | {stages} runs, each from the average of the one before: {tokens:,} target \
-tokens in all, {epochs} epochs; dropout {dropout} |
+tokens in all, {epoch} epochs; dropout {dropout} |
 | cost | {cpu_minutes:.0f} CPU-minutes on each of two cores; no GPU |
 | search | beam 5 with length penalty {alpha}, chosen on the validation split |
 | file | half precision; computes in single precision |
@@ -223,26 +223,19 @@ def model_card(folder: Path) -> str:
     translator, history = Translator.load(folder), read_history(folder)
     stages = read_json(folder / SETTINGS)["stages"]
     scores, paired = read_json(folder / SCORES), read_json(folder / PAIRED)
-    config = translator.model.config
-    rows = [
-        (split, search, *(row[key] for key in ("bleu", "chrf", "word_bleu")))
-        for split, searches in scores.items()
-        for search, row in searches.items()
-    ]
+    last, config = history[-1], translator.model.config
     return TEXT.format(
         **vars(config),
         parameters=parameter_count(config),
         alpha=translator.alpha,
         stages=len(stages),
-        epochs=history[-1]["epoch"],
-        tokens=history[-1]["tokens"],
-        cpu_minutes=history[-1]["cpu_minutes"],
+        **{key: last[key] for key in ("epoch", "tokens", "cpu_minutes")},
         signature=scores[TEST]["greedy"]["signature"],
         beam=BEAM,
         resamples=RESAMPLES,
         recipe=RECIPE,
         tried=TRIED.read_text("utf-8"),
-        scores=table("split|search|BLEU|chrF|BLEU, words", rows),
+        scores=table("split|search|BLEU|chrF|BLEU, words", score_rows(scores)),
         paired=table(
             "text|before|now|p", [paired_row(*item) for item in paired.items()]
         ),
@@ -251,19 +244,24 @@ def model_card(folder: Path) -> str:
             [stage_row(*stage) for stage in enumerate(stages, 1)],
         ),
         curve=table(
-            "run|updates|tokens, millions|minutes|BLEU",
-            [
-                (
-                    row["stage"],
-                    f"{row['step']:,}",
-                    row["tokens"] / 1e6,
-                    row["cpu_minutes"],
-                    row["bleu"],
-                )
-                for row in history
-            ],
+            "run|updates|tokens, millions|minutes|BLEU", list(map(curve_row, history))
         ),
     )
+
+
+def score_rows(scores: dict[str, dict[str, dict[str, Any]]]) -> list[tuple[Any, ...]]:
+    """One row for each split and search."""
+    return [
+        (split, search, *(row[key] for key in ("bleu", "chrf", "word_bleu")))
+        for split, searches in scores.items()
+        for search, row in searches.items()
+    ]
+
+
+def curve_row(row: dict[str, Any]) -> tuple[Any, ...]:
+    """One validation."""
+    counts = row["stage"], f"{row['step']:,}", row["tokens"] / 1e6
+    return *counts, row["cpu_minutes"], row["bleu"]
 
 
 def paired_row(name: str, models: dict[str, dict[str, Any]]) -> tuple[Any, ...]:

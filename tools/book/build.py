@@ -90,7 +90,10 @@ def prepare_source(source: Path, course: Course, npm: Path) -> None:
         "book/proofs.md": pages.proofs(course),
         "book/code_map.md": pages.map_page(course),
         "book/glossary.md": pages.glossary(course),
-        "book/notation.md": (course.root / "book" / "notation.md").read_text("utf-8"),
+        **{
+            f"book/{name}.md": (course.root / "book" / f"{name}.md").read_text("utf-8")
+            for name in ("help", "notation")
+        },
         "book/bibliography.md": pages.bibliography(course),
         "book/model_card.md": (course.root / MODEL_CARD).read_text("utf-8"),
         "api/index.md": pages.api_index(course),
@@ -118,6 +121,7 @@ def for_sphinx(course: Course) -> dict:
         "book/paper": "book/paper_map.yml",
         "book/departures": "book/departures.yml",
         "book/glossary": "book/glossary.md",
+        "book/help": "book/help.md",
         "book/notation": "book/notation.md",
         "book/bibliography": "book/references.bib",
         "book/model_card": MODEL_CARD,

@@ -50,6 +50,7 @@ DEPARTURE_HEADS = (  # above the columns of the table, beside the departure itse
     "Proof",
 )
 BOOK_PAGES = [
+    "help",
     "paper",
     "departures",
     "code_map",
