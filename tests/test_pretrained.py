@@ -66,7 +66,8 @@ def test_the_command_on_its_card_makes_its_recipe():
     settings = read_settings(PRETRAINED)
     assert next(train_commands())["--dropout"] == f"{settings.model.dropout}"
     assert settings.recipe.training == replace(base, **stages[-1])
-    last = next(line for line in reversed(CARD.splitlines()) if " average " in line)
+    averages = re.findall(r"^annotated-transformer average .*$", CARD, re.MULTILINE)
+    last = averages[-1]
     assert f"--alpha {settings.search.alpha} " in f"{last} "
     assert f"--last {len(settings.averaged)} " in f"{last} "
 
