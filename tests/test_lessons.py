@@ -19,6 +19,9 @@ from annotated_transformer.lessons import (
     Finder,
     NoPositions,
     Reader,
+    Recall,
+    RecallFixed,
+    RecallGRU,
     Sorter,
     attention_stack,
     check,
@@ -28,9 +31,14 @@ from annotated_transformer.lessons import (
     finder_batch,
     first_heads,
     influence,
+    layers_needed,
     learn_merges,
+    longest_chain,
     merge,
+    operations,
     random_layers,
+    recall,
+    recall_accuracy,
     refuted,
     seeded,
     shift,
@@ -40,6 +48,7 @@ from annotated_transformer.lessons import (
     stack_of,
     train_finder,
     train_reader,
+    train_recall,
     train_sorters,
     turn_by,
     waves,
@@ -291,3 +300,62 @@ def test_a_reader_learns_the_same_from_the_same_seed():
         losses.append(train_reader(model, sentences, seed, steps=30))
     assert losses[0] == losses[1] != losses[2]
     assert losses[0][-1] < losses[0][0] - 1
+
+
+def test_the_longest_chain_counts_what_waited_and_not_what_could_run_beside_it():
+    a, b, c = torch.tensor([2.0, 3.0, 5.0], requires_grad=True).unbind()
+    assert longest_chain(a * b + c) == 4  # given, taken apart, times, plus
+    assert longest_chain(torch.tanh(a * b + c)) == 5
+    wide = a * b + a * c  # two products side by side, one sum
+    assert longest_chain(wide) == 4
+    assert longest_chain(torch.ones(2)) == 0
+
+
+def test_the_longest_chain_of_a_long_loop_needs_no_recursion():
+    x = torch.ones(3, requires_grad=True)
+    for _ in range(5_000):
+        x = x * x  # each node waits for the one before, twice
+    assert longest_chain(x) == 5_001
+
+
+@pytest.mark.parametrize("n", [2, 5, 9])
+def test_layers_are_added_until_the_last_position_hears_the_first(n):
+    def shifted(level):
+        return lambda x: x + torch.cat([torch.zeros(1, 3), x[:-1]])
+
+    x = torch.randn(n, 3, generator=seeded(0))
+    assert layers_needed(shifted, x) == n - 1
+    assert layers_needed(lambda level: lambda x: x + x.mean(0), x) == 1
+    assert not x.requires_grad
+
+
+def test_operations_are_products_each_with_its_sum():
+    linear = torch.nn.Linear(5, 3, bias=False, device="meta")
+    assert operations(linear, 7, 5) == 7 * 5 * 3
+    assert operations(lambda x: x @ x.mT, 2, 7, 5) == 2 * 7 * 7 * 5
+
+
+def test_a_list_to_recall_has_each_name_once_and_holds_the_answer():
+    names, values, question, answer = recall(seeded(1), pairs=7, batch=50)
+    assert all(len(set(row)) == 7 for row in names.tolist())
+    asked = names == question[:, None]
+    assert asked.sum(1).eq(1).all()
+    assert torch.equal(values[asked], answer)
+
+
+@pytest.mark.parametrize("kind", [Recall, RecallGRU, RecallFixed])
+def test_a_model_that_recalls_one_pair_is_trained_the_same_way_each_time(kind):
+    first = train_recall(kind, 8, seed=3, steps=150)
+    torch.rand(5)
+    again = train_recall(kind, 8, seed=3, steps=150)
+    assert all(map(torch.equal, first.parameters(), again.parameters()))
+    assert recall_accuracy(first, 1) > 80  # a guess is right one time in eight
+
+
+def test_only_the_models_that_read_know_the_order():
+    names, values, question, _ = recall(seeded(2), pairs=5, batch=3)
+    for kind, same in ((Recall, True), (RecallGRU, False), (RecallFixed, False)):
+        torch.manual_seed(0)
+        model = kind(8)
+        shuffled = model(names.flip(1), values.flip(1), question)
+        assert torch.allclose(model(names, values, question), shuffled) == same

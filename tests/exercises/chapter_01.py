@@ -5,6 +5,41 @@ import math
 import torch
 
 
+def recurrent(x, W, U, last=None):
+    state, states = torch.zeros(len(W)), []
+    for word in x:
+        state = torch.tanh(W @ word + U @ state)
+        states.append(state)
+    return states[-1] if last else torch.stack(states)
+
+
+def by_rows(x, W, U):
+    """Into a table that is there before; the product with W for all words at once."""
+    words, states = x @ W.T, torch.zeros(len(x) + 1, len(W))
+    for i in range(len(x)):
+        states = states.index_put(
+            (torch.tensor(i + 1),), torch.tanh(words[i] + states[i] @ U.T)
+        )
+    return states[1:]
+
+
+def by_rnn(x, W, U):
+    rnn = torch.nn.RNN(len(W), len(W), bias=False)
+    weights = {"weight_ih_l0": W, "weight_hh_l0": U}
+    return torch.func.functional_call(rnn, weights, (x,))[0]
+
+
+def with_zeros(x, W, U):
+    return torch.cat([torch.zeros(1, len(W)), recurrent(x, W, U)])
+
+
+def linear(x, W, U):
+    states = [W @ x[0]]
+    for word in x[1:]:
+        states.append(W @ word + U @ states[-1])
+    return torch.stack(states)
+
+
 def layers(n, k):
     count, heard = 0, 1
     while heard < n:
@@ -27,6 +62,9 @@ def without(n, change):
 
 
 RIGHT = [
+    ("check_recurrent", recurrent),
+    ("check_recurrent", by_rows),
+    ("check_recurrent", by_rnn),
     ("check_layers", layers),
     ("check_layers", lambda n, k: torch.tensor(layers(n, k))),
     ("check_equal", lambda c, d: max(0, (c - 4) * d / 2)),
@@ -36,6 +74,17 @@ RIGHT = [
     ("check_hub", lambda n: hub(n) | torch.tensor(n < 6)),
 ]
 WRONG = [
+    ("check_recurrent", lambda x, W, U: recurrent(x, W, U, last=True), "one state"),
+    ("check_recurrent", with_zeros, "one row too many"),
+    ("check_recurrent", linear, "the tanh is missing"),
+    ("check_recurrent", lambda x, W, U: torch.tanh(x @ W.T), "before is not used"),
+    ("check_recurrent", lambda x, W, U: recurrent(x, U, W), "changed places"),
+    ("check_recurrent", lambda x, W, U: recurrent(x, W.T, U.T), "W x is x @ W.T"),
+    ("check_recurrent", lambda x, W, U: recurrent(x, W, U.T), "U is transposed"),
+    ("check_recurrent", lambda x, W, U: recurrent(x.flip(0), W, U), "the last word on"),
+    ("check_recurrent", lambda x, W, U: list(recurrent(x, W, U)), "torch.stack"),
+    ("check_recurrent", lambda x, W, U: recurrent(x, W, U).detach(), "no gradient"),
+    ("check_recurrent", lambda x, W, U: None, "not done yet"),
     ("check_layers", lambda n, k: math.ceil(math.log(n, k)), "log(125, 5) is a bit"),
     ("check_layers", lambda n, k: math.log(n, k), "there is no half a layer"),
     ("check_layers", lambda n, k: layers(n, k) + 1, "one too many"),

@@ -1,4 +1,4 @@
-"""Checks of chapter 01, Why attention: one for each exercise."""
+"""Checks of chapter 01, Why attention, and of what goes deeper."""
 
 import math
 from collections.abc import Callable
@@ -14,12 +14,14 @@ from annotated_transformer.checks.common import (
     compare,
     exercise,
     need,
+    need_gradient,
     need_number,
     need_tensor,
+    normal,
     seeded,
 )
 
-__all__ = ["check_equal", "check_hub", "check_layers"]
+__all__ = ["check_equal", "check_hub", "check_layers", "check_recurrent"]
 
 
 def influence(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -36,6 +38,61 @@ def near(n: int, r: int) -> Tensor:
     """Who is within a window of r words around each of n words."""
     place = torch.arange(n)
     return (place[:, None] - place).abs() <= r // 2  # True = may look
+
+
+def recurrent(x: Tensor, W: Tensor, U: Tensor) -> Tensor:
+    """The states after each word: tanh of the word and the state before."""
+    state, states = torch.zeros_like(x[..., 0, :]), []  # nothing has been read yet
+    for word in x.unbind(-2):
+        state = torch.tanh(word @ W.T + state @ U.T)
+        states.append(state)
+    return torch.stack(states, -2)  # (*batch, n, d)
+
+
+def _recurrent(x: Tensor, W: Tensor, U: Tensor, bend: Callable[..., Tensor]) -> Tensor:
+    """Like `recurrent`; `bend` makes the next state of the two products."""
+    state, states = torch.zeros_like(x[0]), []
+    for word in x:
+        state = bend(word @ W.T, state @ U.T)
+        states.append(state)
+    return torch.stack(states)
+
+
+def _wrong(x: Tensor, W: Tensor, U: Tensor) -> list[tuple[Tensor, str]]:
+    """What the usual mistakes make of these words, and their names."""
+    zeros = torch.zeros_like(W)
+    backwards = recurrent(x.flip(0), W, U)
+    return [
+        (recurrent(x, W, zeros), "the state before is not used"),
+        (recurrent(x, zeros, U), "the word is not used"),
+        (_recurrent(x, W, U, lambda w, s: w + s), "the tanh is missing"),
+        (_recurrent(x, W, U, lambda w, s: w.tanh() + s), "tanh of the whole sum"),
+        (recurrent(x, U, W), "W and U have changed places: W is for the word"),
+        (recurrent(x, W.T, U.T), "with x as a row, W x is x @ W.T"),
+        (recurrent(x, W.T, U), "W is transposed: as a row, W x is x @ W.T"),
+        (recurrent(x, W, U.T), "U is transposed: as a row, U h is h @ U.T"),
+        (backwards.flip(0), "it reads from the last word on"),
+        (backwards, "it reads from the last word on"),
+    ]
+
+
+@exercise
+def check_recurrent(function: Answer) -> None:
+    """`my_recurrent(x, W, U)`: the states of a recurrent layer, (n, d)."""
+    for n, d in ((4, 3), (1, 5), (7, 2), (40, 16)):
+        x, W, U = normal(n, d, seed=1), normal(d, d, seed=2), normal(d, d, seed=3)
+        W, U = W / d**0.5, U / d**0.5
+        answer, right = function(x, W, U), recurrent(x, W, U)
+        found = tuple(answer.shape) if isinstance(answer, Tensor) else ()
+        one = "that is one state: return all n of them, as rows"
+        need(found not in ((d,), (1, d)) or n == 1, one)
+        need(not isinstance(answer, list), "return one tensor: torch.stack(states)")
+        zero = "one row too many: the zeros before the first word are no output"
+        need(found != (n + 1, d), zero)
+        need_tensor(answer, (n, d))
+        hint = "row 0 is tanh(W x), row 1 uses row 0"
+        compare(answer, right, _wrong(x, W, U), hint)
+        need_gradient(function, recurrent, x, W, U)
 
 
 @exercise
