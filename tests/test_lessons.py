@@ -24,7 +24,11 @@ from annotated_transformer.lessons import (
     RecallGRU,
     Sorter,
     attention_stack,
+    blotted,
+    by_seed,
+    captions,
     check,
+    choose,
     cut_word,
     english_sentences,
     finder_accuracy,
@@ -37,6 +41,7 @@ from annotated_transformer.lessons import (
     merge,
     operations,
     random_layers,
+    reading,
     recall,
     recall_accuracy,
     refuted,
@@ -47,14 +52,16 @@ from annotated_transformer.lessons import (
     spread,
     stack_of,
     train_finder,
+    train_on_captions,
     train_reader,
     train_recall,
     train_sorters,
     turn_by,
     waves,
 )
+from annotated_transformer.objectives import Objective
 from annotated_transformer.recording import record_attention
-from annotated_transformer.special import SPECIALS
+from annotated_transformer.special import EOS, PAD, SPECIALS, UNK
 from annotated_transformer.tokenizers import SubwordTokenizer
 from annotated_transformer.transformer import Transformer
 
@@ -359,3 +366,63 @@ def test_only_the_models_that_read_know_the_order():
         model = kind(8)
         shuffled = model(names.flip(1), values.flip(1), question)
         assert torch.allclose(model(names, values, question), shuffled) == same
+
+
+def test_captions_are_short_and_held_out_ones_can_be_said():
+    data = captions()
+    german, english = map(len, data.words)
+    assert data.config.vocab_size == german > english == data.config.tgt_vocab_size
+    assert len(data.train.src) > 1_000 and len(data.held_out.src) > 250
+    assert UNK not in data.held_out.tgt
+    train, held_out = (
+        {tuple(row[row != PAD].tolist()) for row in part.tgt}
+        for part in (data.train, data.held_out)
+    )
+    assert not train & held_out
+    for part, size in ((data.train, (german, english)), (data.held_out, (german, 0))):
+        assert (part.src < size[0]).all() and (part.src.max(1)[0] >= EOS).all()
+
+
+def test_a_blot_hides_one_german_word_in_ten_and_nothing_else():
+    train = captions().train
+    smudged = blotted(train, seeded(0))
+    changed = smudged.src != train.src
+    assert (smudged.src[changed] == UNK).all() and (train.src[changed] > UNK).all()
+    assert 0.08 < changed.sum() / (train.src > UNK).sum() < 0.12
+    assert torch.equal(smudged.tgt, train.tgt)
+    few = choose(train, torch.tensor([3, 1]))
+    assert torch.equal(few.src, train.src[[3, 1]])
+    assert torch.equal(few.tgt, train.tgt[[3, 1]])
+    german, english = captions().in_words(few)[0]
+    assert len(german.split()) == (few.src[0] > EOS).sum() and english.endswith(".")
+
+
+def test_a_reading_is_the_plain_loss_of_real_labels():
+    data = captions()
+    model, pairs = Transformer(data.config), choose(data.held_out, slice(7))
+    found = reading(model, pairs)
+    assert not model.training
+    total = Objective(model, smoothing=0.0)(pairs)
+    assert_close(found.loss.sum(), total)
+    assert len(found.loss) == len(found.hits) == pairs.n_tokens
+    lost = (-found.loss).exp()
+    assert_close(lost[found.hits], found.certainty[found.hits])
+    assert (lost[~found.hits] < found.certainty[~found.hits]).all()
+
+
+def test_runs_of_one_seed_share_weights_sentences_and_blots():
+    state = torch.random.get_rng_state()
+    runs = [train_on_captions(20, 1, steps=2, looks=2) for _ in range(2)]
+    assert torch.equal(runs[0].losses, runs[1].losses)
+    assert runs[0].losses.shape == (2, 2)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    smooth = train_on_captions(20, 1, steps=2, looks=2, smoothing=0.3)
+    assert not torch.equal(smooth.losses, runs[0].losses)
+    hits = [run.final.hits.float().mean() for run in (runs[0], smooth)]
+    assert torch.equal(by_seed([runs[0], smooth], "hits"), torch.stack(hits))
+
+
+def test_what_was_learned_by_heart_is_known_better_than_the_rest():
+    final, losses = train_on_captions(10, 0, steps=40)
+    assert losses.shape == (1, 2) and losses[0, 0] < losses[0, 1]
+    assert_close(final.loss.mean(), losses[0, 1])

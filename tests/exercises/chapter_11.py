@@ -137,6 +137,12 @@ def counted(logits, labels, frequency, smoothing):
     return unigram(logits, labels, counts, smoothing)
 
 
+def by_pencil(**changes):
+    right = {"label": 0.84, "other": 0.04, "gradient": -0.64}
+    right |= {"cross_entropy": 1.609, "lead": math.log(21)}
+    return lambda: right | changes
+
+
 RIGHT = [
     ("check_dropout", dropout),
     ("check_dropout", by_bernoulli),
@@ -149,6 +155,8 @@ RIGHT = [
     ("check_unigram", by_target),
     ("check_unigram", by_a_loop),
     ("check_unigram", lambda *case: unigram(*case)[None]),
+    ("check_smoothing_by_pencil", by_pencil()),
+    ("check_smoothing_by_pencil", by_pencil(lead=torch.tensor(3.04))),
 ]
 WRONG = [
     ("check_dropout", lambda *case: None, "not done yet"),
@@ -241,4 +249,18 @@ WRONG = [
     ("check_unigram", lambda z, y, f, s: unigram(z, y, f, 1.0), "not yet multiplied"),
     ("check_unigram", lambda z, y, f, s: unigram(z, y, f, 0.3), "loud logits"),
     ("check_unigram", lambda *case: unigram(*case).detach(), "no gradient comes"),
+    ("check_smoothing_by_pencil", lambda: None, "not done yet"),
+    ("check_smoothing_by_pencil", by_pencil(lead=...), "not done yet"),
+    ("check_smoothing_by_pencil", lambda: [0.84, 0.04], "return a dict"),
+    ("check_smoothing_by_pencil", lambda: {"label": 0.84}, "other is missing"),
+    ("check_smoothing_by_pencil", by_pencil(label=0.8), "has its part of the 0.2"),
+    ("check_smoothing_by_pencil", by_pencil(other=0.05), "divide by five"),
+    ("check_smoothing_by_pencil", by_pencil(label="a"), "one number, please"),
+    ("check_smoothing_by_pencil", by_pencil(cross_entropy=-1.609), "the sign"),
+    ("check_smoothing_by_pencil", by_pencil(cross_entropy=0.948), "add the entropy"),
+    ("check_smoothing_by_pencil", by_pencil(cross_entropy=0.661), "the entropy of"),
+    ("check_smoothing_by_pencil", by_pencil(gradient=0.64), "minus what it should"),
+    ("check_smoothing_by_pencil", by_pencil(gradient=-0.8), "is smoothed: not 1"),
+    ("check_smoothing_by_pencil", by_pencil(lead=21), "logarithm of the ratio"),
+    ("check_smoothing_by_pencil", by_pencil(lead=0.8), "the logarithm of q"),
 ]

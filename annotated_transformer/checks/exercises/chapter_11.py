@@ -1,5 +1,7 @@
 """Checks of chapter 11, Regularization: one for each exercise."""
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -7,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from annotated_transformer.checks.common import (
+    NOT_DONE,
     Answer,
     compare,
     errors_mean,
@@ -20,7 +23,12 @@ from annotated_transformer.checks.common import (
 )
 from annotated_transformer.special import EOS, PAD
 
-__all__ = ["check_dropout", "check_perplexity", "check_unigram"]
+__all__ = [
+    "check_dropout",
+    "check_perplexity",
+    "check_smoothing_by_pencil",
+    "check_unigram",
+]
 
 
 @exercise
@@ -253,3 +261,49 @@ def _wrong_charges(
         (plain - charge, "the charge has the wrong sign"),
         (plain + charge / smoothing, "the charge is not yet multiplied by smoothing"),
     ]
+
+
+@exercise
+def check_smoothing_by_pencil(function: Answer) -> None:
+    """`my_smoothing_by_pencil()`: five real words, smoothing 0.2, on paper."""
+    answer = function()
+    need(isinstance(answer, dict), "return a dict, as the stub does")
+    need(all(value is not ... for value in answer.values()), NOT_DONE)
+    rights = {
+        "label": 0.84,
+        "other": 0.04,
+        "cross_entropy": math.log(5),
+        "gradient": 0.2 - 0.84,
+        "lead": math.log(0.84 / 0.04),
+    }
+    for name, right in rights.items():
+        need(name in answer, f"{name} is missing")
+        with errors_mean(f"{name}: one number, please ({{error}})", Exception):
+            found = float(answer[name])
+        mistakes = [(w, f"{name}: {m}") for w, m in _pencil_mistakes(name)]
+        compare(found, right, mistakes, f"{name}: 0.2 is spread over five words", 5e-3)
+
+
+def _pencil_mistakes(name: str) -> Iterator[tuple[float, str]]:
+    divided = "divide by five: padding is no word, and the label gets its part, too"
+    if name == "label":
+        yield 0.8, "the label has its part of the 0.2, too"
+        yield 0.8 + 0.2 / 6, divided
+    if name == "other":
+        yield 0.2 / 4, divided
+        yield 0.2 / 6, divided
+    if name == "cross_entropy":
+        yield -math.log(5), "the sign: a loss is minus the logarithm"
+        yield math.log2(5), "take the natural logarithm"
+        entropy = -0.84 * math.log(0.84) - 4 * 0.04 * math.log(0.04)
+        yield math.log(5) - entropy, "that is the KL divergence: add the entropy"
+        yield entropy, "that is the entropy of the target"
+        yield 0.84 * math.log(5), "the other words count, too"
+    if name == "gradient":
+        yield 0.84 - 0.2, "what the model says minus what it should say"
+        yield 0.2 - 1, "the target is smoothed: not 1"
+    if name == "lead":
+        yield 0.84 - 0.04, "logits are compared by the logarithm of q"
+        yield 0.84 / 0.04, "take the logarithm of the ratio"
+        yield -math.log(0.84 / 0.04), "the label is ahead: a positive number"
+        yield math.log(0.84), "ahead of the others: less their logarithm"
