@@ -12,7 +12,6 @@ CELLS, WORDS, MINUTES, SECONDS = 50, 2_800, 35, 40  # at most, in the core lane
 TOO_LONG = {
     "07",
     "08",
-    "12",
     "14",
     "15",
     "16",

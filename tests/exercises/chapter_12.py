@@ -1,5 +1,6 @@
 """Chapter 12: right answers in several styles; wrong ones, and what must be said."""
 
+import math
 from dataclasses import replace
 
 import torch
@@ -7,8 +8,9 @@ from torch import nn
 
 from annotated_transformer.batches import Batch
 from annotated_transformer.config import TINY
-from annotated_transformer.copy_task import copy_batch
-from annotated_transformer.special import BOS, EOS
+from annotated_transformer.copy_task import copy_batch, exact_match
+from annotated_transformer.decoding import forbid_specials
+from annotated_transformer.special import BOS, EOS, PAD
 from annotated_transformer.transformer import Transformer
 
 
@@ -113,11 +115,82 @@ def no_layers():
     return net
 
 
+def greedy(start=BOS, forbid=forbid_specials, choose="argmax", at=-1, end=EOS):
+    """Greedy decoding with one thing changed."""
+
+    def decode(model, src, steps):
+        tgt = torch.tensor([[start]])
+        for _ in range(steps):
+            token = getattr(forbid(model(src, tgt)[:, at]), choose)(-1)
+            if token == end:
+                break
+            tgt = torch.cat([tgt, token[None]], 1)
+        return tgt[0, 1:].tolist()
+
+    return decode
+
+
+def greedy_by_lists(model, src, steps):
+    ids = []
+    while len(ids) < steps:
+        logits = model(src, torch.tensor([[BOS, *ids]]))[0, -1]
+        logits[PAD] = logits[BOS] = -math.inf
+        token = logits.argmax().item()
+        if token == EOS:
+            return ids
+        ids.append(token)
+    return ids
+
+
+def greedy_with_start(model, src, steps):
+    return [BOS, *greedy()(model, src, steps)]
+
+
+def greedy_forever(model, src, steps):
+    return greedy()(model, src, steps + 3)
+
+
+def rates(change):
+    """The percentage of outputs for which `change` says yes."""
+
+    def rate(outputs, src):
+        pairs = zip(outputs, src[:, :-1].tolist(), strict=True)
+        return 100 * sum(change(*pair) for pair in pairs) / len(outputs)
+
+    return rate
+
+
+def token_rate(outputs, src):
+    rows = src[:, :-1].tolist()
+    hits = [a == b for pair in map(zip, outputs, rows) for a, b in pair]
+    return 100 * sum(hits) / src[:, :-1].numel()
+
+
+def levels(**changes):
+    right = {
+        "undecided": math.log(9),
+        "frequencies": math.log(3) / 3 + 2 * math.log(12) / 3,
+        "end": 2 * math.log(2),
+        "answer": 0,
+        "whole": 72.9,
+    }
+    return lambda: right | changes
+
+
 ONE = unordered()
 BACKWARDS, SORT = "check_reverse", "check_sort"
+GREEDY, EXACT, LEVELS = "check_greedy_by_hand", "check_exact_match", "check_levels"
 
 
 RIGHT = [
+    (GREEDY, greedy()),
+    (GREEDY, greedy_by_lists),
+    (GREEDY, torch.no_grad()(greedy())),
+    (EXACT, exact_match),
+    (EXACT, rates(lambda out, ids: out == ids)),
+    (EXACT, lambda outputs, src: torch.tensor(exact_match(outputs, src))),
+    (LEVELS, levels()),
+    (LEVELS, levels(frequencies=2.0228, undecided=2.2, end=1.386, whole=73)),
     (BACKWARDS, task(lambda x: x.flip(1))),
     (BACKWARDS, drawn),
     (BACKWARDS, by_lists(lambda ids: ids[::-1])),
@@ -129,6 +202,33 @@ RIGHT = [
     ("check_unordered", same_row),
 ]
 WRONG = [
+    (GREEDY, lambda model, src, steps: None, "not done yet"),
+    (GREEDY, greedy(start=PAD), "start from BOS, as in training"),
+    (GREEDY, greedy(forbid=lambda logits: logits), "call forbid_specials first"),
+    (GREEDY, greedy(choose="argmin"), "that is argmin"),
+    (GREEDY, greedy(at=0), "with the likeliest token each time it is"),
+    (GREEDY, greedy(end=-1), "the end token is no output"),
+    (GREEDY, greedy_with_start, "the start token is no output"),
+    (GREEDY, greedy_forever, "a model that never says EOS: stop after limit"),
+    (EXACT, lambda outputs, src: None, "not done yet"),
+    (EXACT, lambda outputs, src: exact_match(outputs, src) / 100, "a fraction"),
+    (EXACT, rates(lambda out, ids: out == [*ids, EOS]), "ends with the end token"),
+    (EXACT, token_rate, "that counts tokens"),
+    (EXACT, rates(lambda out, ids: out == ids[: len(out)]), "stops too early"),
+    (EXACT, rates(lambda out, ids: ids == out[: len(ids)]), "goes on too long"),
+    (EXACT, rates(lambda out, ids: sorted(out) == sorted(ids)), "the order counts"),
+    (EXACT, rates(lambda out, ids: len(out) == len(ids)), "you compare the lengths"),
+    (EXACT, lambda outputs, src: 300 / 14, "one output of three symbols"),
+    (EXACT, lambda outputs, src: "37.5", "return one number, not a str"),
+    (LEVELS, lambda: dict.fromkeys(levels()(), ...), "not done yet"),
+    (LEVELS, levels(end=...), "'end' is still open"),
+    (LEVELS, levels(undecided=math.log(8)), "it may write </s>, too"),
+    (LEVELS, levels(frequencies=math.log(9)), "</s> is one token in three"),
+    (LEVELS, levels(end=math.log(8)), "the end is known, and costs nothing"),
+    (LEVELS, levels(answer=1), "what is -log of that?"),
+    (LEVELS, levels(whole=81), "the end token must be right as well"),
+    (LEVELS, levels(undecided=math.log2(9)), "is in bits"),
+    (LEVELS, levels(end=0.7), "'end' is not 0.700"),
     (BACKWARDS, lambda *sizes, generator: None, "not done yet"),
     (BACKWARDS, copy_batch, "the target is still a copy"),
     (BACKWARDS, whole("flip"), "start or end token have moved"),

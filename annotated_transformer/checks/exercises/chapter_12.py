@@ -1,6 +1,7 @@
 """Checks of chapter 12, The copy task: one for each exercise."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from annotated_transformer.batches import Batch
 from annotated_transformer.checks.common import (
     Answer,
+    compare,
     errors_mean,
     exercise,
     need,
@@ -15,11 +17,24 @@ from annotated_transformer.checks.common import (
     same,
     seeded,
 )
-from annotated_transformer.copy_task import FIRST_SYMBOL, copy_batch
-from annotated_transformer.special import BOS, EOS, SPECIALS
+from annotated_transformer.checks.problems.decoding import (
+    decoded,
+    greedy_reference,
+    need_greedy,
+)
+from annotated_transformer.checks.problems.table_model import TableModel
+from annotated_transformer.copy_task import FIRST_SYMBOL, copy_batch, exact_match
+from annotated_transformer.special import BOS, EOS, PAD, SPECIALS
 from annotated_transformer.transformer import Transformer
 
-__all__ = ["check_reverse", "check_sort", "check_unordered"]
+__all__ = [
+    "check_exact_match",
+    "check_greedy_by_hand",
+    "check_levels",
+    "check_reverse",
+    "check_sort",
+    "check_unordered",
+]
 
 NAMES = [*SPECIALS, *"abcdefghij"]
 
@@ -85,6 +100,119 @@ def _name_source(made: Batch, batch: int, length: int, vocab_size: int) -> None:
         need(kinds > 0.8 * expected and (kinds == expected or kinds > 50), missing)
         alone = "the source is in order already: draw random symbols"
         need(not torch.equal(symbols, symbols.sort(1).values), alone)
+
+
+class Mumbler(TableModel):
+    """A table whose likeliest token is padding, as that of a fresh model may be."""
+
+    def logits(self, history: tuple[int, ...]) -> Tensor:
+        """The scores of the next token; nothing forbids padding and start token."""
+        logits = super().logits(history)
+        logits[[PAD, BOS]] = torch.tensor([60.0, 50.0])
+        return logits
+
+
+@exercise
+def check_greedy_by_hand(function: Answer) -> None:
+    """`my_greedy(model, src, steps)`: one sentence's ids, the target read whole."""
+    ends = "model(src, tgt) wants tgt as ids of shape (1, length) ({error})"
+    with errors_mean(ends, RuntimeError, IndexError, TypeError):
+        need_greedy(function, 0)
+    found = decoded(function, Mumbler(0, end=1.0), 12)
+    special = "padding is written where it is likeliest: call forbid_specials first"
+    need(PAD not in found, special)
+    right = greedy_reference(TableModel(0, end=1.0), 12)
+    need(found == right, f"with padding forbidden it is {right}, not {found}")
+
+
+# Outputs and what should have been written: symbol for symbol, in another order, too
+# short, too long, and with a wrong end. Each mistake below has a count of its own.
+COPIES: list[tuple[list[int], list[int]]] = [
+    *((row, row) for row in ([4, 5], [5, 4], [6, 6])),
+    ([7, 6], [6, 7]),
+    *((row[:1], row) for row in ([8, 9], [9, 8])),
+    *(([*row, row[1]], row) for row in ([9, 7], [5, 6], [4, 8])),
+    *(([a, c], [a, b]) for a, b, c in ((7, 9, 8), (4, 4, 5), (6, 5, 4))),
+    *(([a, c], [a, b]) for a, b, c in ((8, 8, 9), (5, 5, 6))),
+]
+
+
+def _rate(alike: Callable[[list[int], list[int]], bool]) -> float:
+    return 100 * sum(alike(out, row) for out, row in COPIES) / len(COPIES)
+
+
+def _exact_mistakes(right: float) -> Iterator[tuple[float, str]]:
+    tokens = sum(sum(map(int.__eq__, *pair)) for pair in COPIES)
+    order = "the order counts: compare the lists as they are"
+    yield right / 100, "that is a fraction: a percentage is 100 times as much"
+    yield 0.0, "none is equal: the source ends with the end token, the outputs don't"
+    yield 50 * tokens / len(COPIES), "that counts tokens: all must be right, or none is"
+    for alike, message in (
+        (lambda out, row: out == row[: len(out)], "an output that stops too early"),
+        (lambda out, row: row == out[: len(row)], "an output that goes on too long"),
+    ):
+        yield _rate(alike), f"{message} is no copy"
+    yield _rate(lambda out, row: set(out) == set(row)), order
+    yield _rate(lambda out, row: sorted(out) == sorted(row)), order
+    equal = "you compare the lengths: compare the symbols"
+    yield _rate(lambda out, row: len(out) == len(row)), equal
+    yield 3.0, "that is the number of hits: divide by the number of outputs"
+    yield 300.0, "divide by the number of outputs"
+
+
+@exercise
+def check_exact_match(function: Answer) -> None:
+    """`my_exact_match(outputs, src)`: the percentage of perfect copies."""
+    outputs = [out for out, _ in COPIES]
+    src = torch.tensor([[*row, EOS] for _, row in COPIES])
+    found = function(outputs, src)
+    single = isinstance(found, Tensor) and found.numel() == 1
+    number = isinstance(found, int | float) or single
+    need(number, f"return one number, not a {type(found).__name__}")
+    right = exact_match(outputs, src)
+    compare(float(found), right, _exact_mistakes(right))
+    one = function([[5, 6, 7]], torch.tensor([[5, 6, 7, EOS]]))
+    compare(float(one), 100.0, hint="one output of three symbols, which is right")
+
+
+@exercise
+def check_levels(function: Answer) -> None:
+    """`my_levels()`: four losses in nats per token, and a percentage."""
+    found, log = function(), math.log
+    need(isinstance(found, Mapping), "return the five numbers by their names")
+    right = {
+        "undecided": log(9),
+        "frequencies": (log(3) + 2 * log(12)) / 3,
+        "end": 2 / 3 * log(8),
+        "answer": 0.0,
+        "whole": 100 * 0.9**3,
+    }
+    equal = "</s> is one token in three, each letter one in twelve"
+    free = "the end is known, and costs nothing: count it among the three tokens"
+    mistakes: Mapping[str, Sequence[tuple[float, str]]] = {
+        "undecided": ((log(8), "it may write </s>, too"),),
+        "frequencies": ((log(9), equal), (log(8), equal)),
+        "end": ((log(8), free), (2 * log(8), "that is a whole sequence: per token")),
+        "answer": ((1.0, "it gives the label probability 1: what is -log of that?"),),
+        "whole": (
+            (100 * 0.9**2, "the end token must be right as well"),
+            (90.0, "that is one token: a sequence has three"),
+            (0.9**3, "as a percentage"),
+        ),
+    }
+    for name, value in right.items():
+        answer = found.get(name)
+        if answer is None or answer is ...:
+            need(any(found.get(key, ...) is not ... for key in right), "not done yet")
+            need(False, f"{name!r} is still open")
+        need(isinstance(answer, int | float | Tensor), f"{name!r} should be a number")
+        number = float(answer)
+        for wrong, message in mistakes[name]:
+            need(abs(number - wrong) > 0.006 * max(1, wrong), f"{name!r}: {message}")
+        bits = value > 0 and abs(number - value / log(2)) < 0.006
+        need(not bits or name == "whole", f"{name!r} is in bits: use math.log")
+        close = abs(number - value) < 0.006 * max(1, value)
+        need(close, f"{name!r} is not {number:.3f}: who gives which token how much?")
 
 
 @exercise

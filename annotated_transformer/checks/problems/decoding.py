@@ -33,7 +33,7 @@ def check_greedy(function: Function, part: str = "", *, seed: int = 0) -> str:
 
     Parts: "tokens", "cache" (one encoding, one new token a step).
     """
-    return verdict(function, part, seed, tokens=_tokens, cache=_cache)
+    return verdict(function, part, seed, tokens=need_greedy, cache=_cache)
 
 
 def decoded(function: Answer, model: TableModel, *rest: Any) -> list[int]:
@@ -70,7 +70,8 @@ def greedy_reference(
     return history[1:]
 
 
-def _tokens(function: Answer, seed: int) -> None:
+def need_greedy(function: Answer, seed: int) -> None:
+    """Raise a Mistake unless it takes the likeliest token each time, and stops."""
     for case in range(4):
         model = TableModel(100 * seed + case, end=0.5 * case)
         found, right = decoded(function, model, 12), greedy_reference(model, 12)
