@@ -135,7 +135,62 @@ def final_norm(c: TransformerConfig) -> nn.Module:
     return nn.LayerNorm(c.d_model) if c.norm == "pre" else nn.Identity()
 
 
-class Transformer(nn.Module):
+def reset_parameters(model: nn.Module, d_model: int) -> None:
+    """Glorot-uniform matrices, zero biases, embeddings of variance 1/d_model.
+
+    The paper gives no initialization; this one makes the scaled embeddings about as
+    large as the sinusoids. Q, K and V are initialized as three separate matrices.
+    """
+    for name, parameter in model.named_parameters():
+        if "embeddings" in name or "positions" in name:
+            nn.init.normal_(parameter, std=d_model**-0.5)
+        elif parameter.dim() == 2:
+            nn.init.xavier_uniform_(parameter)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
+    for module in model.modules():
+        if isinstance(module, MultiHeadAttention):
+            for block in module.query_key_value.weight.detach().split(module.sizes):
+                nn.init.xavier_uniform_(block)
+
+
+class StepByStep:
+    """Decoding one token at a time, which computes nothing twice (chapter 15)."""
+
+    def start(self: Any, src: SrcIds, capacity: int) -> DecoderCache:
+        """Encode the source, and make a cache that `step` can fill `capacity` long."""
+        memory = self.encode(src)
+        layers: Iterable[Any] = self.decoder.layers
+        cached = [
+            DecoderLayer(
+                CachedSelfAttention(layer.self_attention, capacity),
+                CachedCrossAttention(layer.cross_attention, memory),
+                layer.feed_forward,
+                layer.residuals,
+            )
+            for layer in layers
+        ]
+        decoder = Decoder(cached, self.decoder.norm)  # the same weights
+        return DecoderCache(decoder, memory, padding_mask(src))
+
+    def step(
+        self: Any,
+        ids: Int[Tensor, "batch beam"],
+        cache: DecoderCache,
+        tgt_mask: Mask = None,
+    ) -> Float[Tensor, "batch beam vocab"]:
+        """Logits after one more token in each beam (greedy decoding has one beam).
+
+        The new keys of all beams join the cache, so with several beams `tgt_mask`
+        (batch, 1, beam, key) says which keys are a beam's own past.
+        """
+        one = ids.reshape(-1, 1)  # each token is alone, at position `cache.step`
+        x = self.embed(self.tgt_embeddings, one, cache.step).view(*ids.shape, -1)
+        cache.step += 1
+        return self.logits(cache.decoder(x, cache.memory, cache.src_mask, tgt_mask))
+
+
+class Transformer(StepByStep, nn.Module):
     """The whole model (§3, Figure 1): token ids in, a score for every next token out.
 
     Ids are integers, 0 is padding (see `special.PAD`), and the masks follow from the
@@ -160,25 +215,7 @@ class Transformer(nn.Module):
             self.tgt_embeddings = Embeddings(c.tgt_vocab_size, c.d_model)
         self.positions = POSITIONS[c.positions](c.max_length, c.d_model)
         self.dropout = nn.Dropout(c.dropout)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Glorot-uniform matrices, zero biases, embeddings of variance 1/d_model.
-
-        The paper gives no initialization; this one makes the scaled embeddings about as
-        large as the sinusoids. Q, K and V are initialized as three separate matrices.
-        """
-        for name, parameter in self.named_parameters():
-            if "embeddings" in name or "positions" in name:
-                nn.init.normal_(parameter, std=self.config.d_model**-0.5)
-            elif parameter.dim() == 2:
-                nn.init.xavier_uniform_(parameter)
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)
-        for module in self.modules():
-            if isinstance(module, MultiHeadAttention):
-                for block in module.query_key_value.weight.detach().split(module.sizes):
-                    nn.init.xavier_uniform_(block)
+        reset_parameters(self, c.d_model)
 
     def embed(
         self, embeddings: Embeddings, ids: Int[Tensor, "batch length"], start: int = 0
@@ -211,35 +248,6 @@ class Transformer(nn.Module):
     def forward(self, src: SrcIds, tgt: TgtIds) -> Float[Tensor, "batch tgt vocab"]:
         """Logits of the next token after each target token."""
         return self.logits(self.features(src, tgt))
-
-    def start(self, src: SrcIds, capacity: int) -> DecoderCache:
-        """Encode the source, and make a cache that `step` can fill `capacity` long."""
-        memory = self.encode(src)
-        layers: Iterable[Any] = self.decoder.layers
-        cached = [
-            DecoderLayer(
-                CachedSelfAttention(layer.self_attention, capacity),
-                CachedCrossAttention(layer.cross_attention, memory),
-                layer.feed_forward,
-                layer.residuals,
-            )
-            for layer in layers
-        ]
-        decoder = Decoder(cached, self.decoder.norm)  # the same weights
-        return DecoderCache(decoder, memory, padding_mask(src))
-
-    def step(
-        self, ids: Int[Tensor, "batch beam"], cache: DecoderCache, tgt_mask: Mask = None
-    ) -> Float[Tensor, "batch beam vocab"]:
-        """Logits after one more token in each beam (greedy decoding has one beam).
-
-        The new keys of all beams join the cache, so with several beams `tgt_mask`
-        (batch, 1, beam, key) says which keys are a beam's own past.
-        """
-        one = ids.reshape(-1, 1)  # each token is alone, at position `cache.step`
-        x = self.embed(self.tgt_embeddings, one, cache.step).view(*ids.shape, -1)
-        cache.step += 1
-        return self.logits(cache.decoder(x, cache.memory, cache.src_mask, tgt_mask))
 
 
 def parameter_count(config: TransformerConfig) -> int:

@@ -46,18 +46,22 @@ from annotated_transformer.lessons import (
     recall_accuracy,
     refuted,
     seeded,
+    shaken,
     shift,
     side_by_side,
     sorting_losses,
     spread,
     stack_of,
+    torch_twin,
     train_finder,
     train_on_captions,
     train_reader,
     train_recall,
     train_sorters,
     turn_by,
+    twin_features,
     waves,
+    weight_pairs,
 )
 from annotated_transformer.objectives import Objective
 from annotated_transformer.recording import record_attention
@@ -426,3 +430,35 @@ def test_what_was_learned_by_heart_is_known_better_than_the_rest():
     final, losses = train_on_captions(10, 0, steps=40)
     assert losses.shape == (1, 2) and losses[0, 0] < losses[0, 1]
     assert_close(final.loss.mean(), losses[0, 1])
+
+
+SRC = torch.tensor([[5, 6, 7, 8, 9, 10, 2], [11, 12, 2, 0, 0, 0, 0]])
+TGT = torch.tensor([[1, 5, 6, 7, 0], [1, 13, 14, 15, 16]])
+
+
+def small_model(norm, by):
+    torch.manual_seed(0)
+    config = replace(TINY, vocab_size=17, d_model=16, d_ff=32, norm=norm)
+    return shaken(Transformer(config).eval(), by=by)
+
+
+def gap(model, twin):
+    apart = model.features(SRC, TGT) - twin_features(twin, model, SRC, TGT)
+    return apart[TGT != 0].abs().max()
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_the_twin_has_all_weights_of_both_stacks_and_gives_our_features(norm):
+    model = small_model(norm, by=0.1)
+    twin = torch_twin(model)
+    copied = {id(a) for a, _ in weight_pairs(model, twin)}
+    assert {name for name, p in model.named_parameters() if id(p) not in copied} == {
+        "src_embeddings.weight"
+    }
+    assert gap(model, twin) < 1e-5
+
+
+def test_norms_that_the_model_lacks_are_seen_once_it_is_shaken():
+    for by, seen in ((0.0, False), (0.1, True)):
+        model = small_model("post", by)
+        assert (gap(model, torch_twin(model, final_norms=True)) > 1e-3) == seen

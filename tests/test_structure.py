@@ -24,7 +24,7 @@ SOURCES = sorted(
 
 CORE = {"attention", "masks", "layers", "transformer", "loss", "schedule"}
 LEAVES = {"config", "errors", "settings", "special"}
-CACHE = {"cache"}  # an addition to attention, which Transformer.start puts in
+CACHE = {"cache"}  # an addition to attention, which StepByStep.start puts in
 
 LONGEST = 40  # lines, signature and docstring included: one cell of a notebook
 LONGER = {  # name: why it may be longer

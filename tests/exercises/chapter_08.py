@@ -107,7 +107,42 @@ def in_train(layer, *inputs):
     return decoder(layer.train(), *inputs)
 
 
+def encoder(layer, x, src_mask, order=(0, 1)):
+    first, second = (layer.residuals[i] for i in order)
+    x = first(x, lambda normed: layer.self_attention(normed, mask=src_mask))
+    return second(x, layer.feed_forward)
+
+
+def by_formula(layer, x, src_mask):
+    sublayers = (lambda z: layer.self_attention(z, z, src_mask), layer.feed_forward)
+    for residual, sublayer in zip(layer.residuals, sublayers, strict=True):
+        if type(residual).__name__ == "PostNorm":
+            x = residual.norm(x + sublayer(x))
+        else:
+            x = x + sublayer(residual.norm(x))
+    return x
+
+
+def outer_x(layer, x, src_mask):
+    y = layer.residuals[0](x, lambda normed: layer.self_attention(x, mask=src_mask))
+    return layer.residuals[1](y, layer.feed_forward)
+
+
+def only_sums(layer, x, src_mask):
+    x = x + layer.self_attention(x, mask=src_mask)
+    return x + layer.feed_forward(x)
+
+
+def feed_forward_first(layer, x, src_mask):
+    first, second = layer.residuals
+    x = first(x, layer.feed_forward)
+    return second(x, lambda normed: layer.self_attention(normed, mask=src_mask))
+
+
 RIGHT = [
+    ("check_encoder", encoder),
+    ("check_encoder", by_formula),
+    ("check_encoder", lambda layer, *inputs: layer(*inputs)),
     ("check_count", count),
     ("check_count", count_by_shapes),
     ("check_language_model", language_model),
@@ -116,6 +151,21 @@ RIGHT = [
     ("check_decoder", lambda layer, *inputs: layer(*inputs)),
 ]
 WRONG = [
+    ("check_encoder", lambda *case: None, "not done yet"),
+    ("check_encoder", lambda one, x, m: encoder(one, x, None), "padding is seen"),
+    ("check_encoder", lambda one, x, m: encoder(one, x, m, (1, 0)), "another order"),
+    ("check_encoder", lambda one, x, m: encoder(one, x, m, (0, 0)), "never used"),
+    ("check_encoder", outer_x, "not the outer x"),
+    ("check_encoder", only_sums, "only the sum is there"),
+    ("check_encoder", feed_forward_first, "self-attention comes first"),
+    (
+        "check_encoder",
+        lambda one, x, m: one.residuals[0](x, lambda z: one.self_attention(z, mask=m)),
+        "the feed-forward is missing",
+    ),
+    ("check_encoder", lambda one, x, m: encoder(one, x, m)[:, :5], "the shape"),
+    ("check_encoder", lambda *case: encoder(*case).detach(), "no gradient comes"),
+    ("check_encoder", lambda one, x, m: encoder(one.train(), x, m), "changes train()"),
     ("check_count", lambda c: None, "not done yet"),
     ("check_count", lambda c: "many", "return one number, not a str"),
     ("check_count", lambda c: count(c) / 1e6, "is no whole number"),

@@ -27,9 +27,14 @@ from annotated_transformer.config import BASE, BIG, TransformerConfig
 from annotated_transformer.layers import FeedForward, PostNorm, PreNorm
 from annotated_transformer.masks import causal_mask, padding_mask
 from annotated_transformer.special import PAD
-from annotated_transformer.transformer import DecoderLayer, Transformer, parameter_count
+from annotated_transformer.transformer import (
+    DecoderLayer,
+    EncoderLayer,
+    Transformer,
+    parameter_count,
+)
 
-__all__ = ["check_count", "check_decoder", "check_language_model"]
+__all__ = ["check_count", "check_decoder", "check_encoder", "check_language_model"]
 
 WORDS = 17
 PLAY = TransformerConfig(vocab_size=WORDS, d_model=16, d_ff=32, n_heads=2, n_layers=3)
@@ -208,6 +213,72 @@ def _language_mistakes(model: Transformer, norm: str) -> list[tuple[Tensor, str]
         again = nn.functional.layer_norm(stack, (16,))
         features += [(again, "post-norm has no norm after the stack")]
     return [(model.logits(found), message) for found, message in features]
+
+
+EncoderCase = tuple[EncoderLayer, Tensor, Tensor | None]
+
+
+def _encoder(layer: EncoderLayer, *inputs: Any) -> Tensor:
+    output: Tensor = layer(*inputs)
+    return output
+
+
+def _encoder_case(kind: type[nn.Module]) -> EncoderCase:
+    """A layer with shaken norms, and inputs for it."""
+    torch.manual_seed(0)
+    residuals = nn.ModuleList([kind(16, 0.0) for _ in range(2)])
+    layer = EncoderLayer(MultiHeadAttention(16, 2), FeedForward(16, 32), residuals)
+    with torch.no_grad():
+        for i, p in enumerate(residuals.parameters()):
+            p.add_(0.3 * torch.randn(p.shape, generator=seeded(i)))
+    return layer.eval(), normal(2, 7, 16).requires_grad_(), padding_mask(SRC)
+
+
+@exercise
+def check_encoder(function: Answer) -> None:
+    """`my_encoder(layer, x, src_mask)`: an encoder layer from its parts."""
+    for kind in (PostNorm, PreNorm):
+        case = _encoder_case(kind)
+        fit = "sizes that do not fit: does self-attention get x and the mask?"
+        with errors_mean(f"{fit} ({{error}})"):
+            answer = need_tensor(function(*case), (2, 7, 16))
+        right = _encoder(*case)
+        hint = "attention, then feed-forward, each through a residual of its own"
+        compare(answer, right, _encoder_mistakes(*case), hint)
+        need_gradient(function, _encoder, *case)
+        for batch, length in ((1, 1), (3, 9)):
+            more = case[0], normal(batch, length, 16), None
+            words = f"{batch} sentences of {length} words, no mask"
+            compare(function(*more), _encoder(*more), hint=words)
+
+
+def _encoder_mistakes(
+    layer: EncoderLayer, x: Tensor, src_mask: Any
+) -> list[tuple[Tensor, str]]:
+    """What the layer answers, by one mistake each."""
+    attend, last = layer.self_attention, layer.feed_forward
+    first, second = layer.residuals
+
+    def own(z: Tensor, mask: Any = src_mask) -> Tensor:
+        output: Tensor = attend(z, mask=mask)
+        return output
+
+    middle = first(x, own)
+    normed = "each sub-layer gets what its residual passes in, not the outer x"
+    once = "the second residual is never used"
+    return [
+        (second(first(x, lambda z: own(z, None)), last), "padding is seen: the mask?"),
+        (second(first(x, lambda z: own(x)), last), normed),
+        (second(middle, lambda z: last(middle)), normed),
+        (first(second(x, own), last), "the residuals are used in another order"),
+        (first(middle, last), once),
+        (last(middle), once),
+        (middle, "the feed-forward is missing"),
+        (second(x, last), "the attention is missing"),
+        (second(first(x, last), own), "self-attention comes first"),
+        (last(own(x)), "no residual is used"),
+        (x + own(x) + last(x + own(x)), "no residual is used: only the sum is there"),
+    ]
 
 
 def _decoder(layer: DecoderLayer, *inputs: Any) -> Tensor:
