@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -24,7 +25,7 @@ from annotated_transformer.attention import (
     attention,
     fused_attention,
 )
-from annotated_transformer.batches import Batch, collate
+from annotated_transformer.batches import Batch, collate, epochs
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.devices import other_attention
 from annotated_transformer.errors import InputError
@@ -39,9 +40,11 @@ from annotated_transformer.layers import (
 )
 from annotated_transformer.masks import causal_mask
 from annotated_transformer.objectives import Objective
+from annotated_transformer.runs import encode
 from annotated_transformer.schedule import cosine
 from annotated_transformer.special import EOS, PAD, SPECIALS, UNK
-from annotated_transformer.training import adam, set_rate, train_step
+from annotated_transformer.tokenizers import WordTokenizer
+from annotated_transformer.training import adam, set_rate, train_step, validate
 from annotated_transformer.transformer import EncoderLayer, Transformer
 from annotated_transformer.translator import PRETRAINED
 
@@ -902,3 +905,132 @@ def twin_features(
         tgt_key_padding_mask=tgt == PAD,  # ours needs none: padding comes last
     )
     return features
+
+
+# --- Scores and averages (chapter 16) ---
+
+Texts = Sequence[Sequence[str]]  # the words of each sentence
+
+
+def ngrams(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
+    """How often each n words in a row occur."""
+    return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+
+
+def statistics(hypotheses: Texts, references: Texts) -> Float[Tensor, "sentence ten"]:
+    """All that BLEU asks: 2 lengths, 4 counts of matches, 4 counts of n-grams."""
+    rows = []
+    for ours, theirs in zip(hypotheses, references, strict=True):
+        found = {n: ngrams(ours, n) for n in (1, 2, 3, 4)}
+        matches = [(found[n] & ngrams(theirs, n)).total() for n in found]
+        totals = [found[n].total() for n in found]
+        rows.append([len(ours), len(theirs), *matches, *totals])
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def bleu_of(rows: Float[Tensor, "*rows ten"]) -> Float[Tensor, "*rows"]:
+    """BLEU from 0 to 100, of a sum of rows or of each row alone; no smoothing."""
+    h, r, matches, total = rows.split([1, 1, 4, 4], -1)
+    precision = matches / total.clamp(min=1)
+    brevity = (1 - r / h).clamp(max=0).exp()[..., 0]
+    return 100 * brevity * precision.log().mean(-1).exp()  # log 0 = -inf gives 0
+
+
+def draws(n: int, repeats: int = 2000, *, seed: int = 0) -> Float[Tensor, "repeats n"]:
+    """How often each of n sentences comes when n are drawn with replacement."""
+    chosen = torch.randint(n, (repeats, n), generator=seeded(seed))
+    times = torch.zeros(repeats, n, dtype=torch.float64)
+    return times.scatter_add_(1, chosen, torch.ones_like(times))
+
+
+def interval(values: Float[Tensor, " repeats"]) -> tuple[float, float]:
+    """Where 95 of 100 values lie: cut off 2.5 % at each end."""
+    low, high = values.quantile(values.new_tensor([0.025, 0.975])).tolist()
+    return low, high
+
+
+Weights = dict[str, Tensor]
+
+
+def mean_weights(checkpoints: Sequence[Weights]) -> Weights:
+    """The mean of several models' weights, name by name (§6.1)."""
+    names = checkpoints[0]
+    return {k: torch.stack([c[k] for c in checkpoints]).mean(0) for k in names}
+
+
+class Forks:
+    """Training that splits: one end at a constant rate, one at a rate that falls to 0.
+
+    A small Transformer learns short sentences of the grammar (chapter 14) up to the
+    update `fork`. From there it goes on twice, to `end`, a checkpoint `every` updates.
+    """
+
+    def __init__(
+        self, *, fork: int = 300, end: int = 340, every: int = 8, size: int = 20_000
+    ):
+        self.fork, self.end, self.every = fork, end, every
+        corpus = {
+            split: [p for p in pairs if max(len(text.split()) for text in p) <= 11]
+            for split, pairs in grammar_corpus(size).items()
+        }
+        words = WordTokenizer.train(corpus["train"])
+        self.pairs = encode(corpus["train"][:8000], words)
+        self.held = encode(corpus["test"], words)
+        self.config = TransformerConfig(
+            vocab_size=words.source_vocab_size,
+            tgt_vocab_size=words.target_vocab_size,
+            d_model=64,
+            d_ff=256,
+            n_heads=4,
+            n_layers=1,
+            norm="pre",
+        )
+        self.probe = Transformer(self.config).eval()
+
+    def rate(self, kind: str, step: int) -> float:
+        """The learning rate of update `step`, counted from 0; "constant" or not."""
+        risen = 0.005 * min(1, (step + 1) / 50)  # 50 steps of warmup
+        left = min(1, (self.end - step - 1) / (self.end - self.fork))
+        return risen if kind == "constant" else risen * left
+
+    def run(self, seed: int) -> dict[str, list[Weights]]:
+        """The checkpoints after the fork, of both ends."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # decides the first weights
+            model = Transformer(self.config)
+            optimizer = adam(model)
+            self._train(model, optimizer, seed, range(self.fork), "constant")
+            fork = deepcopy((model.state_dict(), optimizer.state_dict()))
+            kept = {}
+            for kind in ("constant", "decaying"):
+                model.load_state_dict(fork[0])
+                optimizer.load_state_dict(deepcopy(fork[1]))
+                span = range(self.fork, self.end)
+                kept[kind] = self._train(model, optimizer, seed, span, kind)
+        return kept
+
+    def _train(
+        self,
+        model: Transformer,
+        optimizer: torch.optim.Optimizer,
+        seed: int,
+        span: range,
+        kind: str,
+    ) -> list[Weights]:
+        kept = []
+        stream = epochs(self.pairs, 400, seed=seed, first_step=span.start)
+        objective = Objective(model, smoothing=0.1)
+        for step, (_, chosen) in zip(span, stream, strict=False):
+            model.train()
+            torch.manual_seed(1000 * seed + step)  # for dropout
+            set_rate(optimizer, self.rate(kind, step))
+            batch = collate(chosen)
+            train_step(objective, optimizer, [batch], n_tokens=batch.n_tokens, clip=1.0)
+            if (step + 1 - self.fork) % self.every == 0:
+                kept.append(deepcopy(model.state_dict()))
+        return kept
+
+    def loss(self, weights: Weights) -> float:
+        """Nats per token of the held-out sentences, without label smoothing."""
+        self.probe.load_state_dict(weights)
+        return validate(Objective(self.probe, 0.0), self.held, 4000)

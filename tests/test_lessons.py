@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from sacrebleu.metrics import BLEU
 from torch.testing import assert_close
 
 from annotated_transformer.attention import attention
@@ -17,6 +18,7 @@ from annotated_transformer.lessons import (
     SEEN,
     SYMBOLS,
     Finder,
+    Forks,
     NoPositions,
     Reader,
     Recall,
@@ -24,20 +26,24 @@ from annotated_transformer.lessons import (
     RecallGRU,
     Sorter,
     attention_stack,
+    bleu_of,
     blotted,
     by_seed,
     captions,
     check,
     choose,
     cut_word,
+    draws,
     english_sentences,
     finder_accuracy,
     finder_batch,
     first_heads,
     influence,
+    interval,
     layers_needed,
     learn_merges,
     longest_chain,
+    mean_weights,
     merge,
     operations,
     random_layers,
@@ -52,6 +58,7 @@ from annotated_transformer.lessons import (
     sorting_losses,
     spread,
     stack_of,
+    statistics,
     torch_twin,
     train_finder,
     train_on_captions,
@@ -462,3 +469,47 @@ def test_norms_that_the_model_lacks_are_seen_once_it_is_shaken():
     for by, seen in ((0.0, False), (0.1, True)):
         model = small_model("post", by)
         assert (gap(model, torch_twin(model, final_norms=True)) > 1e-3) == seen
+
+
+def test_bleu_of_a_sum_of_rows_is_sacrebleus():
+    ours = [["a", "dog", "runs", "in", "a", "park"], ["two", "men", "sing", "loud"]]
+    theirs = [["a", "dog", "runs", "in", "the", "park", "."], ["two", "men", "sing"]]
+    rows = statistics(ours, theirs)
+    metric = BLEU(tokenize="none", smooth_method="none")
+    expected = metric.corpus_score(
+        [" ".join(words) for words in ours], [[" ".join(words) for words in theirs]]
+    )
+    assert bleu_of(rows.sum(0)).item() == pytest.approx(expected.score)
+    assert bleu_of(rows).shape == (2,)
+    assert bleu_of(rows)[1] == 0  # no four words in a row are right
+
+
+def test_each_draw_has_as_many_sentences_as_there_are():
+    times = draws(7, 50, seed=1)
+    assert times.shape == (50, 7)
+    assert (times.sum(1) == 7).all()
+    assert (times == 0).any()
+    assert torch.equal(times, draws(7, 50, seed=1))
+
+
+def test_an_interval_holds_95_of_100_values():
+    assert interval(torch.arange(1001, dtype=torch.float64)) == (25, 975)
+
+
+def test_both_ends_of_a_fork_begin_alike_and_one_of_them_comes_to_rest():
+    forks = Forks(fork=2, end=6, every=1, size=300)
+    kept = forks.run(5)
+    assert {kind: len(weights) for kind, weights in kept.items()} == {
+        "constant": 4,
+        "decaying": 4,
+    }
+    name = "src_embeddings.weight"
+    moved = {k: (w[3][name] - w[2][name]).abs().max() for k, w in kept.items()}
+    assert moved["decaying"] == 0 < moved["constant"]  # its last rate is 0
+    again = forks.run(5)["decaying"][-1]
+    assert all(
+        torch.equal(again[k], tensor) for k, tensor in kept["decaying"][-1].items()
+    )
+    mean = mean_weights(kept["constant"])
+    assert_close(mean[name], sum(w[name] for w in kept["constant"]) / 4)
+    assert 0 < forks.loss(mean) < 20

@@ -195,7 +195,53 @@ def shuffled(a, b, generator):
     return (theirs > ours).double().mean()
 
 
+def average(checkpoints, *, of=None):
+    of = of or len(checkpoints)
+    return {k: sum(c[k] for c in checkpoints) / of for k in checkpoints[0]}
+
+
+def average_in_place(checkpoints):
+    total = checkpoints[0]
+    for other in checkpoints[1:]:
+        for name in total:
+            total[name] += other[name]
+    return {name: tensor / len(checkpoints) for name, tensor in total.items()}
+
+
+def average_by_torch(checkpoints):
+    total = {k: t.clone().double() for k, t in checkpoints[0].items()}
+    for n, other in enumerate(checkpoints[1:], start=2):
+        for name, tensor in total.items():
+            tensor += (other[name] - tensor) / n
+    return total
+
+
+def running_half(checkpoints):
+    total = checkpoints[0]
+    for other in checkpoints[1:]:
+        total = {k: (total[k] + other[k]) / 2 for k in total}
+    return total
+
+
+def leads(rewards):
+    n = len(rewards)
+    return [x - (sum(rewards) - x) / (n - 1) for x in rewards]
+
+
+def leads_by_torch(rewards):
+    rewards = torch.tensor(rewards)
+    return (rewards - rewards.mean()) * len(rewards) / (len(rewards) - 1)
+
+
+def centered(rewards):
+    return [x - sum(rewards) / len(rewards) for x in rewards]
+
+
 RIGHT = [
+    ("check_average", average),
+    ("check_average", average_by_torch),
+    ("check_leads", leads),
+    ("check_leads", leads_by_torch),
     ("check_f1", f1),
     ("check_f1", lambda *case: torch.tensor(f1(*case))),
     ("check_f1", lambda *case: tuple(np.float32(x) for x in f1(*case))),
@@ -211,6 +257,29 @@ RIGHT = [
     ("check_paired", by_a_seed_of_numpy),
 ]
 WRONG = [
+    ("check_average", lambda checkpoints: None, "not done yet"),
+    ("check_average", lambda c: average(c, of=1), "the sum"),
+    ("check_average", lambda c: average(c, of=2), "divided by 2"),
+    ("check_average", running_half, "counts the last checkpoint for half"),
+    ("check_average", lambda c: c[-1], "the last checkpoint alone"),
+    ("check_average", lambda c: c[0], "the first checkpoint alone"),
+    ("check_average", lambda c: average(c[1:]), "the first checkpoint is missing"),
+    ("check_average", lambda c: average(c[:-1]), "the last checkpoint is missing"),
+    ("check_average", lambda c: list(average(c).values()), "return a dictionary"),
+    ("check_average", lambda c: average(c)["scale"], "return a dictionary"),
+    (
+        "check_average",
+        lambda c: {k: t.mean() for k, t in average(c).items()},
+        "one number for a whole tensor",
+    ),
+    ("check_average", lambda c: {"scale": average(c)["scale"]}, "the names should be"),
+    ("check_average", average_in_place, "which is the caller's"),
+    ("check_leads", lambda rewards: None, "not done yet"),
+    ("check_leads", centered, "leaves the draw itself out"),
+    ("check_leads", lambda rewards: rewards, "where is the mean"),
+    ("check_leads", lambda r: [-x for x in leads(r)], "upside down"),
+    ("check_leads", lambda r: [x - max(r) for x in r], "not the best"),
+    ("check_leads", lambda r: sum(leads(r)), "return a list of 6 leads"),
     ("check_f1", lambda *case: None, "not done yet"),
     ("check_f1", lambda *case: f1(*case, pad=-1), "padded places"),
     ("check_f1", lambda *case: f1(*case, half=False), "where is the 2"),

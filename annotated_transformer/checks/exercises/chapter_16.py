@@ -29,7 +29,13 @@ from annotated_transformer.checks.problems.bleu import (
 from annotated_transformer.corpora import sample_captions
 from annotated_transformer.special import EOS, PAD
 
-__all__ = ["check_corpus_bleu", "check_f1", "check_paired"]
+__all__ = [
+    "check_average",
+    "check_corpus_bleu",
+    "check_f1",
+    "check_leads",
+    "check_paired",
+]
 
 
 def _scores(both: float, did: float, should: float) -> list[float]:
@@ -211,3 +217,96 @@ def _need_draws(share: Callable[[int], float], found: float) -> None:
     mean = sum(shares) / len(shares)
     n = "does a draw have as many sentences as there are?"
     need(abs(mean - 0.847) < 0.04, f"{mean:.3f}, expected about 0.85: {n}")
+
+
+Weights = dict[str, Tensor]
+
+
+def _mean(checkpoints: list[Weights]) -> Weights:
+    return {k: torch.stack([c[k] for c in checkpoints]).mean(0) for k in checkpoints[0]}
+
+
+def _average_mistakes(checkpoints: list[Weights]) -> list[tuple[Any, str]]:
+    """What comes out by one mistake each, and its name."""
+    n, first = len(checkpoints), checkpoints[0]
+    names, right = list(first), _mean(checkpoints)
+    running = dict(first)
+    for other in checkpoints[1:]:
+        running = {k: (running[k] + other[k]) / 2 for k in names}
+    one_number = {k: right[k].mean() for k in names}
+    along_rows = {
+        k: torch.stack([c[k].mean(0) for c in checkpoints]).mean(0) for k in names
+    }
+    half = "(a + b) / 2 again and again counts the last checkpoint for half"
+    return [
+        ({k: n * right[k] for k in names}, "the sum: divide by how many there are"),
+        ({k: n * right[k] / 2 for k in names}, "divided by 2: there may be more"),
+        (running, half),
+        (first, "that is the first checkpoint alone"),
+        (checkpoints[-1], "that is the last checkpoint alone"),
+        (one_number, "one number for a whole tensor: average over checkpoints alone"),
+        (along_rows, "the mean is over the checkpoints, not along their rows"),
+        (_mean(checkpoints[1:]), "the first checkpoint is missing"),
+        (_mean(checkpoints[:-1]), "the last checkpoint is missing"),
+        (list(right.values()), "return a dictionary: which name has which tensor?"),
+    ]
+
+
+@exercise
+def check_average(function: Answer) -> None:
+    """`my_average(checkpoints)`: the mean of dictionaries of tensors, name by name."""
+    g = seeded(0)
+    for n in (3, 5, 1):
+        shapes = {"embeddings.weight": (4, 3), "norm.bias": (3,), "scale": ()}
+        case = [
+            {k: torch.randn(size, generator=g) for k, size in shapes.items()}
+            for _ in range(n)
+        ]
+        found, right = function(case), _mean(case)
+        mistakes = _average_mistakes(case) if n > 1 else []
+        if isinstance(found, dict) and found.keys() == right.keys():
+            for name, tensor in right.items():
+                answer = torch.as_tensor(found[name])
+                wrong = [(w[name], m) for w, m in mistakes if isinstance(w, dict)]
+                compare(answer, tensor, wrong, f"{name}, {n} checkpoints")
+        for wrong, message in mistakes:
+            need(isinstance(wrong, dict) or not same(found, wrong), message)
+        need(isinstance(found, dict), "return a dictionary, as each checkpoint is one")
+        missing = right.keys() ^ found.keys()
+        need(not missing, f"the names should be those of the checkpoints: {missing}")
+
+
+def _leads(rewards: Tensor) -> Tensor:
+    n = len(rewards)
+    return rewards - (rewards.sum() - rewards) / (n - 1)
+
+
+@exercise
+def check_leads(function: Answer) -> None:
+    """`my_leads(rewards)`: each reward minus the mean of the *other* rewards."""
+    for rewards in (
+        [0.9, 0.5, 0.5, 0.3, 0.2, 0.0],
+        [1.0, 0.0],
+        [0.25, 0.75, 0.5, 0.5],
+        [0.4] * 6,
+    ):
+        right = torch.tensor(rewards, dtype=torch.float64)
+        n, centered = len(rewards), right - right.mean()
+        others = "the mean of the others leaves the draw itself out"
+        mistakes = [
+            (centered, others),
+            (right, "where is the mean of the others?"),
+            (-_leads(right), "upside down: a better draw has a positive lead"),
+            (right - (right.sum() - right) / n, f"there are {n - 1} others, not {n}"),
+            (right - right.sum() / (n - 1), others),
+            (right - right.max(), "not the best: the mean of the others"),
+            (right - right.median(), "not the median: the mean of the others"),
+            (centered / right.std().clamp(min=1e-9), "no standard deviation here"),
+        ]
+        answer = function(rewards)
+        listed = answer.tolist() if hasattr(answer, "tolist") else answer
+        fits = isinstance(listed, list | tuple) and len(listed) == n
+        need(fits, f"return a list of {n} leads, one for each reward")
+        found = torch.tensor([need_number(x) for x in listed], dtype=torch.float64)
+        wrong = mistakes if centered.any() else []
+        compare(found, _leads(right), wrong, f"for the rewards {rewards}", 1e-6)
