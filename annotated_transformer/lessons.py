@@ -813,10 +813,10 @@ def shaken(model: nn.Module, *, by: float = 0.1, seed: int = 0) -> nn.Module:
     return model
 
 
-Pairs = Iterator[tuple[Tensor, Tensor]]
+Twins = Iterator[tuple[Tensor, Tensor]]
 
 
-def layer_pairs(ours: Any, theirs: Any) -> Pairs:
+def layer_pairs(ours: Any, theirs: Any) -> Twins:
     """The weights of one of our layers, each with its namesake in one of PyTorch's."""
     attentions = {"self_attention": "self_attn"}
     if hasattr(ours, "cross_attention"):  # a notebook's own DecoderLayer, too
@@ -835,7 +835,7 @@ def layer_pairs(ours: Any, theirs: Any) -> Pairs:
         yield from zip(a.parameters(), b.parameters(), strict=True)
 
 
-def weight_pairs(model: Transformer, twin: nn.Transformer) -> Pairs:
+def weight_pairs(model: Transformer, twin: nn.Transformer) -> Twins:
     """All weights of our two stacks, each with its namesake in PyTorch's model."""
     for ours, theirs in ((model.encoder, twin.encoder), (model.decoder, twin.decoder)):
         for a, b in zip(ours.layers, theirs.layers, strict=True):
