@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from annotated_transformer.attention import attention
 from annotated_transformer.config import TINY
 from annotated_transformer.errors import InputError
+from annotated_transformer.grammar import PATTERNS, Sampler, grammar_corpus
 from annotated_transformer.layers import SinusoidalPositions, sinusoids
 from annotated_transformer.lessons import (
     BACK,
@@ -25,6 +26,7 @@ from annotated_transformer.lessons import (
     RecallFixed,
     RecallGRU,
     Sorter,
+    Witness,
     attention_stack,
     bleu_of,
     blotted,
@@ -64,11 +66,13 @@ from annotated_transformer.lessons import (
     train_on_captions,
     train_reader,
     train_recall,
+    train_small,
     train_sorters,
     turn_by,
     twin_features,
     waves,
     weight_pairs,
+    witnessed,
 )
 from annotated_transformer.objectives import Objective
 from annotated_transformer.recording import record_attention
@@ -469,6 +473,44 @@ def test_norms_that_the_model_lacks_are_seen_once_it_is_shaken():
     for by, seen in ((0.0, False), (0.1, True)):
         model = small_model("post", by)
         assert (gap(model, torch_twin(model, final_norms=True)) > 1e-3) == seen
+
+
+def test_a_witness_draws_what_the_sampler_draws():
+    sampler, witness = Sampler(5), Witness(5)
+    for _ in range(300):
+        assert witness.sentence() == sampler.sentence()
+        assert witness.used == sampler.used
+
+
+def test_every_pair_of_a_corpus_is_found_again_with_what_it_is_made_of():
+    pairs = grammar_corpus(200, seed=3)["train"]
+    made = witnessed(pairs, seed=3)
+    assert list(made) == pairs
+    patterns = {pattern.removesuffix(" first") for pattern in PATTERNS}
+    for (_, english), (used, notes) in made.items():
+        assert len(notes & patterns) == 1
+        assert ("while" in notes) == ("while" in english.lower().split())
+        if "plural" in notes:
+            assert any(
+                word.endswith(("s", "men", "ren", "sheep"))
+                for word in english.strip(".").replace(",", "").split()
+            )
+        assert all(len(combination.split()) == 2 for combination in used)
+        assert ("because" in notes) == ("because" in english.lower().split())
+
+
+def test_pairs_of_another_seed_are_refused():
+    with pytest.raises(InputError, match="1 of the pairs are not drawn with seed 0"):
+        witnessed([("Ein Satz.", "A sentence.")])
+
+
+def test_the_small_loop_lowers_the_loss_and_counts_the_tokens():
+    torch.manual_seed(0)
+    model = Transformer(replace(TINY, vocab_size=17, d_model=8, n_heads=2, d_ff=12))
+    pairs = [([5, 6, 2], [7, 8, 2]), ([9, 2], [10, 2]), ([11, 12, 2], [13, 14, 15, 2])]
+    steps = list(train_small(model, pairs, 0, steps=60, tokens=30, peak=0.02))
+    losses, tokens = zip(*steps, strict=True)
+    assert losses[-1] < losses[0] / 2 and set(tokens) == {9}
 
 
 def test_bleu_of_a_sum_of_rows_is_sacrebleus():
