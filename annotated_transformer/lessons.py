@@ -1120,3 +1120,38 @@ class Forks:
         """Nats per token of the held-out sentences, without label smoothing."""
         self.probe.load_state_dict(weights)
         return validate(Objective(self.probe, 0.0), self.held, 4000)
+
+
+# --- How sure is a difference? (chapter 15) ---
+
+
+def bleu_rows(
+    outputs: Sequence[str], references: Sequence[str]
+) -> Float[Tensor, "sentence 10"]:
+    """What BLEU counts in each sentence: both lengths, 4 hits, 4 totals."""
+    from sacrebleu.metrics import BLEU
+
+    metric, rows = BLEU(), []
+    for output, reference in zip(outputs, references, strict=True):
+        score = metric.corpus_score([output], [[reference]])
+        rows.append([score.sys_len, score.ref_len, *score.counts, *score.totals])
+    return torch.tensor(rows).double()
+
+
+def bleu_gain(
+    before: Sequence[str],
+    after: Sequence[str],
+    references: Sequence[str],
+    *,
+    resamples: int = 1000,
+) -> tuple[float, float, float]:
+    """How much BLEU rises, and the ends of its 95 % interval (paired bootstrap).
+
+    Both are scored on the same sentences, drawn again and again with replacement.
+    """
+    rows = [bleu_rows(texts, references) for texts in (before, after)]
+    times = draws(len(references), resamples)
+    one, two = (bleu_of(times @ table) for table in rows)
+    low, high = interval(two - one)
+    whole = [bleu_of(table.sum(0)).item() for table in rows]
+    return whole[1] - whole[0], low, high

@@ -28,7 +28,9 @@ from annotated_transformer.lessons import (
     Sorter,
     Witness,
     attention_stack,
+    bleu_gain,
     bleu_of,
+    bleu_rows,
     blotted,
     by_seed,
     captions,
@@ -555,3 +557,22 @@ def test_both_ends_of_a_fork_begin_alike_and_one_of_them_comes_to_rest():
     mean = mean_weights(kept["constant"])
     assert_close(mean[name], sum(w[name] for w in kept["constant"]) / 4)
     assert 0 < forks.loss(mean) < 20
+
+
+OURS = ["a dog barks at the man", "two cats sleep on a red mat", "a man runs fast now"]
+THEIRS = ["a dog barks at a man", "two cats sleep on the red mat", "the man runs fast"]
+
+
+def test_bleu_from_counts_is_sacrebleus():
+    expected = BLEU().corpus_score(OURS, [THEIRS]).score
+    assert_close(bleu_of(bleu_rows(OURS, THEIRS).sum(0)).item(), expected)
+
+
+def test_the_gain_of_a_perfect_translation_is_above_zero_and_of_none_is_zero():
+    gain, low, high = bleu_gain(OURS, THEIRS, THEIRS)
+    score = BLEU().corpus_score(OURS, [THEIRS]).score
+    assert_close(gain, 100 - score)
+    assert 0 < low <= gain <= high
+    assert bleu_gain(OURS, OURS, THEIRS) == (0, 0, 0)
+    back = bleu_gain(THEIRS, OURS, THEIRS)
+    assert_close(back, (-gain, -high, -low))

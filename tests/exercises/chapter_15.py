@@ -9,7 +9,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from annotated_transformer.checks.exercises.chapter_15 import TABLE
+from annotated_transformer.checks.exercises.chapter_15 import (
+    TABLE,
+    best_options,
+    is_over,
+)
+from annotated_transformer.special import EOS
 
 FLAT = (0.34, 0.33, 0.33)
 FOOLED = dict.fromkeys(TABLE, FLAT) | {
@@ -135,7 +140,83 @@ def sorts(candidates, similarity):
     return vote(candidates, similarity)
 
 
+def greedy(ask, limit):
+    ids = []
+    while not ids or (ids[-1] != EOS and len(ids) < limit):
+        ids.append(int(ask([ids])[0].argmax()))
+    return ids
+
+
+def greedy_for(ask, limit):
+    ids = []
+    for _ in range(limit):
+        row = ask([list(ids)]).squeeze(0)
+        ids.append(max(range(len(row)), key=lambda i: row[i]))
+        if ids[-1] == EOS:
+            return ids
+    return torch.tensor(ids)
+
+
+def ignores_the_end(ask, limit):
+    ids = []
+    for _ in range(limit):
+        ids.append(int(ask([ids])[0].argmax()))
+    return ids
+
+
+def beam(ask, limit, size):
+    kept, ended = [(0.0, [])], []
+    while kept:
+        kept = best_options(ask, kept, size)
+        ended += [one for one in kept if is_over(one[1], limit)]
+        kept = [one for one in kept if not is_over(one[1], limit)]
+    return sorted(ended, reverse=True)
+
+
+def beam_of_tensors(ask, limit, size):
+    """All options at once, as the library does it."""
+    scores, beams, ended = torch.zeros(1), [[]], []
+    for length in range(1, limit + 1):
+        if not beams:
+            break
+        totals = scores[:, None] + ask(beams)
+        top = totals.flatten().topk(min(size, totals.numel()))
+        rows, tokens = top.indices // totals.size(1), top.indices % totals.size(1)
+        made = [[*beams[r], int(t)] for r, t in zip(rows, tokens, strict=True)]
+        over = [ids[-1] == EOS or length == limit for ids in made]
+        pairs = list(zip(top.values, made, over, strict=True))
+        ended += [(float(score), ids) for score, ids, done in pairs if done]
+        beams = [ids for _, ids, done in pairs if not done]
+        scores = torch.tensor([float(score) for score, _, done in pairs if not done])
+    return sorted(ended, key=lambda pair: -pair[0])
+
+
+def slipping(ask, limit, size, *, slip):
+    kept, ended = [(0.0, [])], []
+    for length in range(1, limit + 1):
+        room = size - len(ended) if slip == "shrinks" else size
+        if not kept or room < 1:
+            break
+        kept = best_options(ask, kept, room)
+        ended += [one for one in kept if one[1][-1] == EOS]
+        if slip != "extends":
+            kept = [one for one in kept if one[1][-1] != EOS]
+        if length == limit and slip != "cut":
+            ended += kept
+        if slip == "first" and ended:
+            break
+    return sorted(ended, reverse=True)
+
+
+def halves(*case):
+    return [(score / 2, ids) for score, ids in beam(*case)]
+
+
 RIGHT = [
+    ("check_likeliest_path", greedy),
+    ("check_likeliest_path", greedy_for),
+    ("check_small_beam", beam),
+    ("check_small_beam", beam_of_tensors),
     ("check_table", FOOLED),
     ("check_table", lambda: {key: torch.tensor(FOOLED[key]) for key in FOOLED}),
     ("check_table", {key: list(row) for key, row in reversed(FOOLED.items())}),
@@ -147,6 +228,32 @@ RIGHT = [
     ("check_vote", by_matrix),
 ]
 WRONG = [
+    ("check_likeliest_path", lambda ask, limit: None, "not done yet"),
+    ("check_likeliest_path", lambda ask, limit: greedy(ask, 99), "never more than lim"),
+    ("check_likeliest_path", ignores_the_end, "it goes on after the end token"),
+    (
+        "check_likeliest_path",
+        lambda a, n: [i for i in greedy(a, n) if i != EOS],
+        "the end token belongs to the output",
+    ),
+    ("check_likeliest_path", lambda a, n: greedy(a, n)[:1], "inside the loop?"),
+    ("check_likeliest_path", lambda a, n: greedy(a, n - 1 or 1), "not before"),
+    ("check_likeliest_path", lambda a, n: greedy(lambda b: -a(b), n), "argmin"),
+    ("check_likeliest_path", lambda a, n: str(greedy(a, n)), "not a str"),
+    ("check_likeliest_path", lambda a, n: [greedy(a, n)], "whole numbers"),
+    ("check_likeliest_path", lambda a, n: beam(a, n, 3)[0][1], "each time"),
+    ("check_small_beam", lambda *case: None, "not done yet"),
+    ("check_small_beam", lambda *case: beam(*case)[:1], "not only the best"),
+    ("check_small_beam", lambda *case: beam(*case)[::-1], "sort, largest"),
+    ("check_small_beam", lambda a, n, _: beam(a, n, 1), "that is greedy"),
+    ("check_small_beam", partial(slipping, slip="cut"), "reach the limit"),
+    ("check_small_beam", partial(slipping, slip="extends"), "can't be extended"),
+    ("check_small_beam", partial(slipping, slip="first"), "the first has ended"),
+    ("check_small_beam", partial(slipping, slip="shrinks"), "the beam smaller"),
+    ("check_small_beam", lambda *case: beam(*case)[0][1], "a list of pairs"),
+    ("check_small_beam", lambda *case: 7, "a list of pairs"),
+    ("check_small_beam", halves, "right outputs, other log-prob"),
+    ("check_small_beam", lambda a, n, k: beam(a, n, k + 1), "outputs,"),
     ("check_table", None, "not done yet"),
     ("check_table", lambda: None, "not done yet"),
     ("check_table", TABLE, "a beam of 2 finds ba."),

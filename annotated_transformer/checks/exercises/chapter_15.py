@@ -1,4 +1,4 @@
-"""Checks of chapter 15, Decoding: one for each exercise."""
+"""Checks of chapter 15, Decoding: one for each exercise and each piece to write."""
 
 import math
 from collections import Counter
@@ -26,7 +26,13 @@ from annotated_transformer.checks.common import (
 from annotated_transformer.masks import causal_mask
 from annotated_transformer.special import EOS
 
-__all__ = ["check_step", "check_table", "check_vote"]
+__all__ = [
+    "check_likeliest_path",
+    "check_small_beam",
+    "check_step",
+    "check_table",
+    "check_vote",
+]
 
 TABLE = {  # beginning: probabilities of a, b and the end
     "": (0.50, 0.40, 0.10),
@@ -71,6 +77,151 @@ def simple_beam(ask: Ask, limit: int, size: int) -> Beam:
         ended += [(score, ids) for score, ids in kept if is_over(ids, limit)]
         beam = [(score, ids) for score, ids in kept if not is_over(ids, limit)]
     return sorted(ended, reverse=True)
+
+
+def toy_model(seed: int, vocab_size: int = 5) -> Ask:
+    """A model of random numbers, the same ones for the same beginning."""
+    slope = 0.4 * (seed % 4) - 0.6  # how gladly it ends
+
+    def row(ids: Ids) -> Tensor:
+        place = seed
+        for token in ids:
+            place = (place * 31 + int(token) + 1) % 1_000_003
+        logits = 1.5 * normal(vocab_size, seed=place)
+        logits[EOS] += slope * len(ids)
+        return logits.log_softmax(-1)
+
+    return lambda beginnings: torch.stack([row(ids) for ids in beginnings])
+
+
+def path(ask: Ask, limit: int, *, choose: str = "argmax") -> Ids:
+    """Greedy decoding: the likeliest token, until the end or the limit."""
+    ids: Ids = []
+    while not ids or not is_over(ids, limit):
+        ids = [*ids, int(getattr(ask([ids])[0], choose)())]
+    return ids
+
+
+def _ids(found: Any) -> Ids:
+    if isinstance(found, Tensor):
+        found = found.tolist()
+    kind = type(found).__name__
+    need(isinstance(found, list | tuple), f"return a list of ids, not a {kind}")
+    with errors_mean("ids are whole numbers, one list of them", Exception):
+        return [int(token) for token in found]
+
+
+@exercise
+def check_likeliest_path(greedy: Answer) -> None:
+    """`my_greedy(ask, limit)`: the ids of the likeliest path, the end included."""
+    for seed in range(24):
+        ask, limit = toy_model(seed), 9 - seed % 9
+        found, right = _ids(greedy(ask, limit)), path(ask, limit)
+        cut = f"never more than limit ({limit}) tokens, not {len(found)}"
+        need(len(found) <= limit, cut)
+        after = "it goes on after the end token: stop there"
+        need(EOS not in found[:-1], after)
+        lowest = path(ask, limit, choose="argmin")
+        need(found != lowest or found == right, "that is argmin: take the likeliest")
+        ended = right[-1] == EOS
+        need(not ended or found != right[:-1], "the end token belongs to the output")
+        one = "one token only: is the return inside the loop?"
+        need(len(right) == 1 or found != right[:1], one)
+        short = f"stop at the end token (id {EOS}) or at {limit} tokens, not before"
+        need(found == right or found != right[: len(found)], short)
+        need(
+            found == right, f"with the likeliest token each time: {right}, not {found}"
+        )
+
+
+Habit = tuple[Callable[..., Beam], str]
+
+
+def _loop(
+    ask: Ask,
+    limit: int,
+    size: int,
+    *,
+    cut: bool = True,
+    extend: bool = False,
+    first: bool = False,
+    shrink: bool = False,
+) -> Beam:
+    """`simple_beam`, and its known mistakes."""
+    beam: Beam = [(0.0, [])]
+    ended: Beam = []
+    for length in range(1, limit + 1):
+        room = size - len(ended) * shrink
+        if not beam or room < 1:
+            break
+        kept = best_options(ask, beam, room)
+        over = [(s, ids) for s, ids in kept if ids[-1] == EOS]
+        beam = [(s, ids) for s, ids in kept if extend or ids[-1] != EOS]
+        ended += over + (beam if length == limit and cut else [])
+        if first and ended:
+            break
+    return sorted(ended, reverse=True)
+
+
+HABITS: list[Habit] = [
+    (lambda *case: simple_beam(*case)[:1], "return all that ended, not only the best"),
+    (
+        lambda *case: sorted(simple_beam(*case)),
+        "the likeliest comes first: sort, largest log-probability in front",
+    ),
+    (lambda a, n, _: simple_beam(a, n, 1), "that is greedy: keep `size` of them"),
+    (
+        lambda *case: _loop(*case, cut=False),
+        "those that reach the limit are over, too: keep them",
+    ),
+    (
+        lambda *case: _loop(*case, extend=True),
+        "a hypothesis that has ended can't be extended: take it out of the beam",
+    ),
+    (
+        lambda *case: _loop(*case, first=True),
+        "it stops when the first has ended: go on while the beam holds any",
+    ),
+    (
+        lambda *case: _loop(*case, shrink=True),
+        "each end makes the beam smaller: keep `size` options in every step",
+    ),
+]
+
+
+def _alike(found: Beam, right: Beam) -> bool:
+    return [ids for _, ids in found] == [ids for _, ids in right] and all(
+        math.isclose(a, b, abs_tol=1e-3)
+        for (a, _), (b, _) in zip(found, right, strict=True)
+    )
+
+
+@exercise
+def check_small_beam(search: Answer) -> None:
+    """`my_beam(ask, limit, size)`: (log-probability, ids) of all that ended."""
+    cases = [(toy_model(n), 1 + n % 6, 1 + n % 4) for n in range(24)]
+    answers = []
+    for case in cases:
+        found = search(*case)
+        pairs = "return a list of pairs, (log-probability, ids)"
+        need(isinstance(found, list | tuple), pairs)
+        with errors_mean(pairs, TypeError, ValueError):
+            answers.append([(float(score), list(ids)) for score, ids in found])
+    right = [simple_beam(*case) for case in cases]
+    if all(map(_alike, answers, right)):
+        return
+    for habit, message in HABITS:
+        same_slip = (habit(*case) for case in cases)
+        need(not all(map(_alike, answers, same_slip)), message)
+    found, wanted, (_, limit, size) = next(
+        row for row in zip(answers, right, cases, strict=True) if not _alike(*row[:2])
+    )
+    where = f"size {size}, limit {limit}"
+    shown = f"{where}: {len(found)} outputs, {len(wanted)} are right"
+    need(len(found) == len(wanted), shown)
+    orders = [[ids for _, ids in beam] for beam in (found, wanted)]
+    need(orders[0] == orders[1], f"{where}: other outputs, or another order")
+    need(False, f"{where}: right outputs, other log-probabilities: add up the steps")
 
 
 def check_table(table: Any) -> str:
