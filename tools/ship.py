@@ -121,9 +121,9 @@ digits may differ.
 ## Limits
 
 It knows image captions: one sentence in the present tense about what is seen.
-Questions, news, names and proverbs come out fluent but wrong. It repeats what its
-captions assume about people, their sex and their origin. Do not use it where a mistake
-costs something.
+Questions, news, names and proverbs come out wrong, some of them fluent and some as
+nonsense. It repeats what its captions assume about people, their sex and their origin.
+Do not use it where a mistake costs something.
 
 ## License
 

@@ -1,7 +1,7 @@
 """Checks of chapter 13, From text to batches: one for each exercise."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 from numbers import Integral
@@ -38,8 +38,9 @@ __all__ = [
 
 
 def _encode(sentence: str) -> list[int]:
-    known = {"a": 4, "b": 5, "c": 6}
-    return [*(known.get(word, UNK) for word in sentence.split()), EOS]
+    known = {"a": 4, "b": 5, "c": 6, ".": 7}
+    words = sentence.replace(".", " .").split()
+    return [*(known.get(word, UNK) for word in words), EOS]
 
 
 def _percent(sentences: list[str]) -> float:
@@ -57,6 +58,7 @@ def check_unknown(function: Answer) -> None:
         (["a b", "c"], "nothing is unknown"),
         (["x y", "z"], "all is unknown"),
         (["x a b", "", "c c"], "a sentence without words"),
+        (["a x.", "b."], "a period is cut off, and counts"),
         (many, "39 sentences of up to 122 words"),
     ):
         without = "a sentence without words fails ({error})"
@@ -74,6 +76,8 @@ def _unknown_mistakes(sentences: list[str]) -> Iterator[tuple[float, str]]:
     kinds = "that is the share among different ids: count every occurrence"
     yield right / 100, "that is a share: percent are a hundred times as many"
     yield 100 * total / (n + len(rows)), "you count the end tokens as words"
+    blanks = sum(len(sentence.split()) for sentence in sentences)
+    yield 100 * total / blanks, "count what `encode` returns: it may cut elsewhere, too"
     alike = "each sentence counts alike: pool the words first"
     ends = "pool the words first; and leave out the ends"
     for parts, message in ((rows, alike), (ended, ends)):
@@ -107,6 +111,7 @@ STEPS: list[tuple[Words, dict[str, int]]] = [
         {"band": ["b", "a", "nd"], "hand": ["h", "a", "nd"], "rand": ["r", "an", "d"]},
         {"band": 5, "hand": 1, "rand": 1},
     ),
+    ({"sand": ["s", "and"], "tsand": ["ts", "and"]}, {"sand": 5, "tsand": 1}),
 ]
 
 
@@ -140,6 +145,14 @@ def _need_best(pair: Any, cuts: Words, frequency: dict[str, int]) -> Pair:
     raise Mistake(f"{pair} occurs {counts[pair]} times, another pair {best} times")
 
 
+def cut_as_text(symbols: Sequence[str], merges: Sequence[Pair]) -> list[str]:
+    """The mistake of joining in a text with blanks between the symbols."""
+    text = " ".join(symbols)
+    for left, right in merges:
+        text = text.replace(f"{left} {right}", left + right)
+    return text.split()
+
+
 def _need_joined(found: Any, pair: Pair, cuts: Words) -> None:
     """Raise a Mistake unless this pair, and nothing else, was joined."""
     words = isinstance(found, dict) and found.keys() == cuts.keys()
@@ -155,6 +168,7 @@ def _need_joined(found: Any, pair: Pair, cuts: Words) -> None:
         (cut_once, "only one of two places was joined: a pair is joined everywhere"),
         (cut_from_the_right, "walk from the left: of 'ooo' the first two are joined"),
         (cut_by_spelling, "compare pairs, not what they spell: ('an', 'd') is another"),
+        (cut_as_text, "whole symbols, not text: 'ts and' holds 's and', too"),
     ):
         wrong = {word: cut(symbols, [pair]) for word, symbols in cuts.items()}
         right = {word: cut_in_order(symbols, [pair]) for word, symbols in cuts.items()}
