@@ -3,11 +3,11 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
-from itertools import islice, pairwise
+from itertools import islice, pairwise, product
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +27,7 @@ from annotated_transformer.attention import (
 )
 from annotated_transformer.batches import Batch, EncodedPair, collate, epochs
 from annotated_transformer.config import TransformerConfig
+from annotated_transformer.decoding import greedy_search
 from annotated_transformer.devices import other_attention
 from annotated_transformer.errors import InputError
 from annotated_transformer.files import read_json
@@ -47,13 +48,14 @@ from annotated_transformer.layers import (
 )
 from annotated_transformer.masks import causal_mask
 from annotated_transformer.objectives import Objective
+from annotated_transformer.recording import record_attention
 from annotated_transformer.runs import encode
 from annotated_transformer.schedule import cosine
-from annotated_transformer.special import EOS, PAD, SPECIALS, UNK
+from annotated_transformer.special import BOS, EOS, PAD, SPECIALS, UNK
 from annotated_transformer.tokenizers import WordTokenizer
 from annotated_transformer.training import adam, set_rate, train_step, validate
 from annotated_transformer.transformer import EncoderLayer, Transformer
-from annotated_transformer.translator import PRETRAINED
+from annotated_transformer.translator import PRETRAINED, Translator
 
 
 def check(ok: bool | Tensor, what: str) -> None:
@@ -1155,3 +1157,334 @@ def bleu_gain(
     low, high = interval(two - one)
     whole = [bleu_of(table.sum(0)).item() for table in rows]
     return whole[1] - whole[0], low, high
+
+
+# --- Looking inside (chapter 17) ---
+
+Head = tuple[str, int, int]  # kind, layer, head
+Span = tuple[str, list[int]]  # a word, and the positions of its pieces
+Maps = dict[str, Tensor]  # by kind, each (layer, head, query, key)
+
+ATTENTIONS = {  # the names of the modules, by kind; each has a number for the layer
+    "encoder": "encoder.layers.{}.self_attention",
+    "decoder": "decoder.layers.{}.self_attention",
+    "cross": "decoder.layers.{}.cross_attention",
+}
+
+
+@torch.no_grad()
+def watch(model: Transformer, source: Sequence[int], output: Sequence[int]) -> Maps:
+    """Every map of one translation, by kind, each (layer, head, query, key)."""
+    with record_attention(model) as maps:
+        model(torch.tensor([source]), torch.tensor([[BOS, *output]]))
+    layers = range(model.config.n_layers)
+    return {
+        kind: torch.stack([maps[name.format(n)][0] for n in layers])
+        for kind, name in ATTENTIONS.items()
+    }
+
+
+def all_heads(model: Transformer) -> list[Head]:
+    """Every attention head of a model: encoder, decoder, then cross-attention."""
+    n, h = model.config.n_layers, model.config.n_heads
+    return list(product(ATTENTIONS, range(n), range(h)))
+
+
+def edited(
+    model: Transformer,
+    heads: Iterable[Head],
+    edit: Callable[[MultiHeadAttention, int], None],
+) -> Transformer:
+    """A copy in which `edit(attention, head)` has changed each of these heads."""
+    copy = deepcopy(model)
+    for kind, layer, head in heads:
+        edit(copy.get_submodule(ATTENTIONS[kind].format(layer)), head)  # type: ignore
+    return copy
+
+
+@torch.no_grad()
+def off(attention: MultiHeadAttention, head: int) -> None:
+    """Silence a head: zero its columns of W^O, by which alone it is heard."""
+    own = slice(head * attention.d_v, (head + 1) * attention.d_v)
+    attention.output.weight[:, own] = 0
+
+
+@torch.no_grad()
+def flat(attention: MultiHeadAttention, head: int) -> None:
+    """Let a head look everywhere alike: no queries, so all its scores are 0."""
+    own = slice(head * attention.d_k, (head + 1) * attention.d_k)
+    attention.query_key_value.weight[own] = 0  # W^Q comes first
+
+
+def words(pieces: Sequence[str]) -> list[Span]:
+    """The words that pieces make up; punctuation and the end token count as words."""
+    spans: list[Span] = []
+    for position, piece in enumerate(pieces):
+        new = piece.startswith("▁") or not piece[0].isalnum()
+        if new or not spans:
+            spans.append((piece.strip("▁"), [position]))
+        else:
+            word, positions = spans[-1]
+            spans[-1] = (word + piece, [*positions, position])
+    return spans
+
+
+def looks(
+    weights: Float[Tensor, "*maps query key"],
+    rows: Sequence[Span],
+    columns: Sequence[Span],
+) -> Float[Tensor, "*maps word word"]:
+    """A map from word to word: sums over a column's pieces, means over a row's."""
+    weights = torch.stack([weights[..., r, :].mean(-2) for _, r in rows], -2)
+    return torch.stack([weights[..., c].sum(-1) for _, c in columns], -1)
+
+
+def encoder_words(
+    translator: Translator, sentence: str, model: Transformer | None = None
+) -> tuple[list[str], Float[Tensor, "head word word"]]:
+    """A sentence's words, and where each encoder head looks, from word to word.
+
+    The heads of layer 0 come first. Another model may look at the same pieces.
+    """
+    model = model or translator.model
+    ids = translator.encode(sentence)
+    spans = words(translator.tokenizer.source_pieces(ids))
+    with torch.no_grad(), record_attention(model) as maps:
+        model.encode(torch.tensor([ids]))
+    names = map(ATTENTIONS["encoder"].format, range(model.config.n_layers))
+    weights = torch.cat([maps[name][0] for name in names])
+    return [word for word, _ in spans], looks(weights, spans, spans)
+
+
+# Sentences, then links by hand: English word = German word, of verbs, of nouns.
+# A verb in two parts, as in hebt+auf, counts as found at either.
+LINKED = [
+    ("Ein Mann mit Hut lacht, während seine Frau einen Koffer trägt.",
+     "laughing=lacht carrying=trägt", "man=Mann hat=Hut woman=Frau suitcase=Koffer"),
+    ("Ein Kind sieht einem alten Hund beim Spielen zu.",
+     "watches=sieht+zu play=Spielen", "child=Kind dog=Hund"),
+    ("Zwei Männer bauen im Garten ein Zelt auf.",
+     "building=bauen+auf", "men=Männer tent=Zelt yard=Garten"),
+    ("Ein Mädchen schläft, während ihr Bruder ein Buch liest.",
+     "sleeping=schläft reads=liest", "girl=Mädchen brother=Bruder book=Buch"),
+    ("Der Hund, der einen Ball im Maul hält, rennt über die Wiese.",
+     "running=rennt holding=hält", "dog=Hund grass=Wiese ball=Ball mouth=Maul"),
+    ("Ein Mann, der eine Zeitung liest, sitzt auf einer Bank.",
+     "reading=liest sitting=sitzt", "man=Mann newspaper=Zeitung bench=Bank"),
+    ("Ein Wagen wird von zwei weißen Pferden gezogen.",
+     "pulled=gezogen", "cart=Wagen horses=Pferden"),
+    ("Ein Kind wird von seiner Mutter über die Straße getragen.",
+     "carried=getragen", "child=Kind mother=Mutter street=Straße"),
+    ("Ein Arbeiter hebt einen schweren Stein auf.",
+     "picking=hebt+auf", "worker=Arbeiter rock=Stein"),
+    ("Eine Frau schneidet Brot, während ein Kind auf dem Tisch sitzt.",
+     "cutting=schneidet sits=sitzt", "woman=Frau bread=Brot child=Kind table=Tisch"),
+    ("Eine Gruppe von Menschen hört einem Mann mit Gitarre zu.",
+     "listening=hört+zu", "group=Gruppe people=Menschen man=Mann guitar=Gitarre"),
+    ("Zwei Kinder warten, während ihr Vater ein Auto repariert.",
+     "waiting=warten repairs=repariert", "children=Kinder father=Vater car=Auto"),
+    ("Ein Mädchen in einem weißen Kleid bläst die Kerzen aus.",
+     "blowing=bläst+aus", "girl=Mädchen dress=Kleid candles=Kerzen"),
+    ("Ein Junge springt in die Luft, um einen Ball zu fangen.",
+     "jumps=springt catch=fangen", "boy=Junge air=Luft ball=Ball"),
+    ("Zwei Frauen schauen zu, wie ein Mann einen Fisch fängt.",
+     "watch=schauen+zu catches=fängt", "women=Frauen man=Mann fish=Fisch"),
+    ("Ein alter Mann zieht im Park seine Jacke an.",
+     "pulling=zieht+an", "man=Mann jacket=Jacke park=Park"),
+]  # fmt: skip
+
+
+class Link(NamedTuple):
+    """An English word of a translation, and what its German word is."""
+
+    sentence: int  # of LINKED
+    group: str  # verb or noun
+    word: str
+    right: list[int]  # the German words that count as found
+    german: list[str]
+    position: float  # of the English word, from 0 to 1
+    writes: Float[Tensor, "layer head word"]  # where the row looks that writes it
+    reads: Float[Tensor, "layer head word"]  # and the row that reads it
+
+
+def linked_words(translator: Translator) -> list[Link]:
+    """The links of LINKED in the translator's own greedy translations.
+
+    Raises InputError where a translation lacks an English word of a link.
+    """
+    found, tokenizer = [], translator.tokenizer
+    sources = [translator.encode(sentence) for sentence, *_ in LINKED]
+    src = collate([(source, []) for source in sources]).src
+    outputs = greedy_search(translator.model, src)
+    for n, (source, output) in enumerate(zip(sources, outputs, strict=True)):
+        maps = watch(translator.model, source, output)["cross"]
+        rows = words(tokenizer.target_pieces([*output, EOS]))
+        columns = words(tokenizer.source_pieces(source))
+        english, german = ([word for word, _ in spans] for spans in (rows, columns))
+        later = [(word, [i + 1 for i in positions]) for word, positions in rows[:-1]]
+        writes, reads = looks(maps, rows, columns), looks(maps, later, columns)
+        for group, links in zip(("verb", "noun"), LINKED[n][1:], strict=True):
+            for left, right in (link.split("=") for link in links.split()):
+                if left not in english:
+                    raise InputError(f"{left!r} is not in {' '.join(english)!r}")
+                i, at = english.index(left), [german.index(w) for w in right.split("+")]
+                position = i / (len(english) - 1)
+                link = n, group, left, at, german, position
+                found.append(Link(*link, writes[:, :, i], reads[:, :, i]))
+    return found
+
+
+# Verbs in two parts, as they stand in the course's captions and in LINKED.
+TWO_PART = [
+    ("sieht", "zu"), ("hebt", "auf"), ("jagt", "hinterher"), ("zieht", "aus"),
+    ("wiegt", "ab"), ("bläst", "aus"), ("rollt", "auf"), ("steigen", "ein"),
+    ("streckt", "aus"), ("rennt", "hinterher"), ("beugt", "vor"),
+    ("paddelt", "hinaus"), ("geht", "hindurch"), ("liest", "vor"), ("setzt", "auf"),
+    ("wirft", "aus"), ("gibt", "vor"), ("rutscht", "hinunter"), ("probiert", "an"),
+    ("hält", "zu"), ("bauen", "auf"), ("hört", "zu"), ("zieht", "an"),
+    ("schieben", "hinauf"),
+]  # fmt: skip
+
+
+# What stands in for the stem of a two-part verb: words that no particle belongs to.
+STAND_INS = {
+    "nouns": "Hund Mann Frau Kind Ball Haus Baum Auto Straße Hut Wagen Tisch",
+    "adjectives": "rot groß klein alt jung blau schwarz weiß grün schnell nass leer",
+    "adverbs": "heute gerade oft hier dort draußen gern bald immer zusammen dann nun",
+}
+
+
+def two_part(sentence: str) -> tuple[str, str] | None:
+    """The stem and the particle of its two-part verb, if a word stands between."""
+    found = sentence.replace(",", " ,").replace(".", " .").split()
+    for stem, particle in sorted(TWO_PART):
+        if stem in found and particle in found:
+            i, j = found.index(stem), found.index(particle)
+            if j > i + 1 and found[j + 1] in ".,":
+                return stem, particle
+    return None
+
+
+def particle_weights(
+    translator: Translator,
+    sentence: str,
+    stem: str,
+    particle: str,
+    model: Transformer | None = None,
+) -> tuple[Float[Tensor, " head"], Float[Tensor, " head"]]:
+    """What the last such particle gives the stem, and other distant words on average.
+
+    A number for each encoder head, those of layer 0 first.
+    """
+    names, weights = encoder_words(translator, sentence, model)
+    i, j = names.index(stem), len(names) - 1 - names[::-1].index(particle)
+    far = [k for k, word in enumerate(names) if word.isalpha() and abs(k - j) > 1]
+    return weights[:, j, i], weights[:, j, [k for k in far if k != i]].mean(-1)
+
+
+def stand_in_weights(
+    translator: Translator, sentence: str, kind: str, *, number: int = 12, seed: int = 0
+) -> Float[Tensor, " head"]:
+    """What the particle gives to words in its verb's position that are not its verb.
+
+    `kind` is "verbs", of other particles, or one of `STAND_INS`; the mean of `number`.
+    """
+    stem, particle = two_part(sentence) or ("", "")
+    stems = sorted({s for s, _ in TWO_PART if (s, particle) not in TWO_PART})
+    free = stems if kind == "verbs" else STAND_INS[kind].split()
+    drawn = torch.randperm(len(free), generator=seeded(seed))[:number].tolist()
+    weights = []
+    for word in (free[i] for i in drawn):
+        changed = sentence.replace(f" {stem} ", f" {word} ")
+        weights.append(particle_weights(translator, changed, word, particle)[0])
+    return torch.stack(weights).mean(0)
+
+
+@torch.inference_mode()
+def sentence_losses(
+    model: Transformer, batch: Batch
+) -> tuple[Float[Tensor, " sentence"], Int[Tensor, " sentence"]]:
+    """Each sentence's loss in nats, summed over its tokens, and how many these are."""
+    real = batch.labels != PAD
+    logits = model.logits(model.features(batch.src, batch.tgt_in)[real])
+    values = F.cross_entropy(logits, batch.labels[real], reduction="none")
+    losses = torch.zeros(real.shape).masked_scatter(real, values).sum(1)
+    return losses.clone(), real.sum(1)
+
+
+def bootstrap(
+    statistic: Callable[[Tensor], Tensor], size: int, *, draws: int = 1000
+) -> Float[Tensor, "2 ..."]:
+    """The middle 95 % of a statistic over resampled sentences: the bootstrap.
+
+    `statistic` takes the numbers of the sentences, (draw, size), and returns values,
+    (draw, ...).
+    """
+    rows = torch.randint(size, (draws, size), generator=seeded(0))
+    return statistic(rows).double().quantile(torch.tensor([0.025, 0.975]).double(), 0)
+
+
+def mean_interval(values: Float[Tensor, " sentence"]) -> Float[Tensor, "2"]:
+    """The bootstrap interval of 95 % of a mean over sentences."""
+    return bootstrap(lambda rows: values[rows].mean(1), len(values))
+
+
+def bleu_lost(
+    before: Float[Tensor, "sentence count"], after: Float[Tensor, "sentence count"]
+) -> Float[Tensor, "2"]:
+    """The bootstrap interval of 95 % of the points of BLEU that a change costs."""
+
+    def lost(rows: Tensor) -> Tensor:
+        return bleu_of(before[rows].sum(1)) - bleu_of(after[rows].sum(1))
+
+    return bootstrap(lost, len(before))
+
+
+def untrained(model: Transformer, *, seeds: Iterable[int] = range(3)) -> list[Any]:
+    """Models of the same sizes, in eval(), with fresh random weights."""
+    found = []
+    for seed in seeds:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            found.append(Transformer(model.config).eval())
+    return found
+
+
+def written_log_probs(
+    model: Transformer,
+    memory: Float[Tensor, "variant src d_model"],
+    src_mask: Bool[Tensor, "#variant 1 1 src"],
+    output: Sequence[int],
+) -> Float[Tensor, "variant token"]:
+    """The log-probability of each written token, the end token too."""
+    read = torch.tensor([[BOS, *output]]).expand(len(memory), -1)
+    logits = model.logits(model.decode(read, memory, src_mask))
+    labels = torch.tensor([*output, EOS])
+    return logits.log_softmax(-1)[:, torch.arange(len(labels)), labels]
+
+
+@torch.no_grad()
+def effects(
+    model: Transformer, source: Sequence[int], output: Sequence[int]
+) -> dict[str, Float[Tensor, "token source"]]:
+    """By how much each written token's log-probability falls without a source token.
+
+    Four ways of being without it: without the word at the input; without it at its own
+    position of the memory alone; at all the others; or without looking there.
+    """
+    n, diagonal = len(source), torch.eye(len(source), dtype=torch.bool)
+    ids = torch.tensor(source).expand(n, -1)  # variant i will lack token i
+    whole, erased = model.encode(ids), model.encode(ids.masked_fill(diagonal, UNK))
+    memories = {
+        "word": erased,
+        "own position": torch.where(diagonal[..., None], erased, whole),
+        "other positions": torch.where(diagonal[..., None], whole, erased),
+        "blocked": whole,
+    }
+    free, hidden = torch.ones(1, 1, 1, n).bool(), ~diagonal[:, None, None]
+    before = written_log_probs(model, whole[:1], free, output)
+    found = {}
+    for name, memory in memories.items():
+        mask = hidden if name == "blocked" else free
+        found[name] = (before - written_log_probs(model, memory, mask, output)).T
+    return found

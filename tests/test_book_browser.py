@@ -78,7 +78,7 @@ def test_a_slider_changes_its_chart(browser, address):
 def test_charts_side_by_side_are_stacked_where_they_do_not_fit(browser, address):
     with Visit(browser, address, "notebooks/17_looking_inside.html") as page:
         page.evaluate(UNFOLD)
-        chart = page.locator("#fig-17-1 .chart")
+        chart = page.locator("#fig-17-2 .chart")
         assert len(json.loads(chart.locator("script").inner_text())["hconcat"]) == 3
         assert chart.evaluate("c => c.scrollWidth <= c.clientWidth")
 

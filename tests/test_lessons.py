@@ -10,6 +10,7 @@ from sacrebleu.metrics import BLEU
 from torch.testing import assert_close
 
 from annotated_transformer.attention import attention
+from annotated_transformer.batches import collate
 from annotated_transformer.config import TINY
 from annotated_transformer.errors import InputError
 from annotated_transformer.grammar import PATTERNS, Sampler, grammar_corpus
@@ -27,41 +28,53 @@ from annotated_transformer.lessons import (
     RecallGRU,
     Sorter,
     Witness,
+    all_heads,
     attention_stack,
     bleu_gain,
     bleu_of,
     bleu_rows,
     blotted,
+    bootstrap,
     by_seed,
     captions,
     check,
     choose,
     cut_word,
     draws,
+    edited,
+    effects,
+    encoder_words,
     english_sentences,
     finder_accuracy,
     finder_batch,
     first_heads,
+    flat,
     influence,
     interval,
     layers_needed,
     learn_merges,
+    linked_words,
     longest_chain,
+    looks,
     mean_weights,
     merge,
+    off,
     operations,
+    particle_weights,
     random_layers,
     reading,
     recall,
     recall_accuracy,
     refuted,
     seeded,
+    sentence_losses,
     shaken,
     shift,
     side_by_side,
     sorting_losses,
     spread,
     stack_of,
+    stand_in_weights,
     statistics,
     torch_twin,
     train_finder,
@@ -72,15 +85,20 @@ from annotated_transformer.lessons import (
     train_sorters,
     turn_by,
     twin_features,
+    two_part,
+    watch,
     waves,
     weight_pairs,
     witnessed,
+    words,
+    written_log_probs,
 )
 from annotated_transformer.objectives import Objective
 from annotated_transformer.recording import record_attention
 from annotated_transformer.special import EOS, PAD, SPECIALS, UNK
 from annotated_transformer.tokenizers import SubwordTokenizer
 from annotated_transformer.transformer import Transformer
+from annotated_transformer.translator import Translator
 
 
 def test_a_claim_is_printed_with_its_truth(capsys):
@@ -576,3 +594,102 @@ def test_the_gain_of_a_perfect_translation_is_above_zero_and_of_none_is_zero():
     assert bleu_gain(OURS, OURS, THEIRS) == (0, 0, 0)
     back = bleu_gain(THEIRS, OURS, THEIRS)
     assert_close(back, (-gain, -high, -low))
+
+
+# --- Looking inside (chapter 17) ---
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return Translator.pretrained()
+
+
+def test_every_map_of_a_translation_is_kept_by_kind(shipped):
+    n, h = shipped.model.config.n_layers, shipped.model.config.n_heads
+    maps = watch(shipped.model, shipped.encode("Ein Hund rennt."), [5, 6])
+    assert maps["decoder"].shape == (n, h, 3, 3)
+    assert maps["cross"].shape[:3] == (n, h, 3)
+    assert len(all_heads(shipped.model)) == 3 * n * h
+    for weights in maps.values():
+        assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+
+
+def test_pieces_become_words_and_their_looks_add_up():
+    spans = words(["▁Zwei", "▁b", "auen", ".", "</s>"])
+    assert spans == [("Zwei", [0]), ("bauen", [1, 2]), (".", [3]), ("</s>", [4])]
+    weights = torch.rand(2, 5, 5).softmax(-1)
+    by_word = looks(weights, spans, spans)
+    assert by_word.shape == (2, 4, 4)
+    assert_close(by_word[:, 0, 1], weights[:, 0, 1:3].sum(-1))
+    assert_close(by_word[:, 1, 0], weights[:, 1:3, 0].mean(-1))
+
+
+def test_an_edit_changes_a_copy_and_a_flat_head_looks_everywhere_alike(shipped):
+    source, head = shipped.encode("Ein Hund rennt."), ("encoder", 1, 3)
+    before = watch(shipped.model, source, [])["encoder"]
+    maps = watch(edited(shipped.model, [head], flat), source, [])["encoder"]
+    assert_close(maps[1, 3], torch.full_like(maps[1, 3], 1 / len(source)))
+    assert_close(watch(shipped.model, source, [])["encoder"], before)
+
+
+def test_a_head_that_is_off_is_not_heard(shipped):
+    attend = edited(shipped.model, [("cross", 0, 2)], off).decoder.layers[0]
+    whole = shipped.model.decoder.layers[0].cross_attention
+    x, d_v = torch.randn(1, 5, 192), whole.d_v
+    with torch.no_grad():
+        heads = whole.output.weight[:, 2 * d_v : 3 * d_v]
+        query, key, value = whole.project(x, None)
+        said = whole.attend(query, key, value, None, dropout=0.0)[:, 2] @ heads.T
+        assert_close(attend.cross_attention(x), whole(x) - said, atol=1e-5, rtol=1e-5)
+
+
+def test_every_link_by_hand_is_in_the_translations_of_the_model_that_ships(shipped):
+    links = linked_words(shipped)
+    assert Counter(link.group for link in links) == {"verb": 25, "noun": 49}
+    assert all(link.writes.shape == link.reads.shape for link in links)
+
+
+def test_a_two_part_verb_needs_a_word_between_its_parts():
+    assert two_part("Ein Hund bläst die Kerzen aus.") == ("bläst", "aus")
+    assert two_part("Ein Hund bläst aus.") is None
+    assert two_part("Ein Hund schläft.") is None
+
+
+def test_particles_look_at_what_stands_in_the_verbs_position(shipped):
+    sentence = "Ein Hund bläst die Kerzen aus."
+    own, others = particle_weights(shipped, sentence, "bläst", "aus")
+    names, weights = encoder_words(shipped, sentence)
+    assert_close(own, weights[:, names.index("aus"), names.index("bläst")])
+    assert own.shape == others.shape == (18,)
+    for kind in ("verbs", "nouns"):
+        assert stand_in_weights(shipped, sentence, kind, number=2).shape == (18,)
+
+
+def test_losses_of_sentences_add_up_to_that_of_the_batch(shipped):
+    batch = collate([([5, 6, 2], [7, 8]), ([5, 2], [9])])
+    losses, lengths = sentence_losses(shipped.model, batch)
+    logits = shipped.model(batch.src, batch.tgt_in).flatten(0, 1)
+    labels = batch.labels.flatten()
+    mean = torch.nn.functional.cross_entropy(logits, labels, ignore_index=PAD)
+    assert lengths.tolist() == [2, 1]
+    assert_close(losses.sum() / 3, mean.detach())
+
+
+def test_an_interval_holds_the_middle_of_resampled_means():
+    values = torch.arange(100.0)
+    low, high = bootstrap(lambda rows: values[rows].mean(1), 100)
+    assert 42 < low < 46 and 53 < high < 57
+
+
+def test_effects_are_falls_of_log_probabilities(shipped):
+    source, output = shipped.encode("Ein Hund rennt."), [5, 6]
+    found = effects(shipped.model, source, output)
+    assert {e.shape for e in found.values()} == {(3, len(source))}
+    ids = torch.tensor([source])
+    mask = torch.ones(1, 1, 1, len(source)).bool()
+    with torch.no_grad():
+        whole, less = (
+            written_log_probs(shipped.model, shipped.model.encode(x), mask, output)[0]
+            for x in (ids, ids.clone().index_fill_(1, torch.tensor([1]), UNK))
+        )
+    assert_close(found["word"][:, 1], whole - less, atol=1e-4, rtol=1e-4)

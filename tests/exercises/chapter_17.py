@@ -130,7 +130,64 @@ def costs(attention, loss_of):
     return torch.stack(found)
 
 
+@torch.no_grad()
+def silent(attention, head, *, axis=1, at=0, matrix="output"):
+    weight = getattr(attention, matrix).weight
+    own = slice((head + at) * attention.d_v, (head + at + 1) * attention.d_v)
+    weight[own if axis == 0 else (slice(None), own)] = 0
+
+
+@torch.no_grad()
+def without_values(attention, head):
+    """No values, no sum of values."""
+    value = attention.query_key_value.weight.chunk(3)[2]
+    value.unflatten(0, (attention.n_heads, -1))[head].zero_()
+
+
+@torch.no_grad()
+def by_product(attention, head):
+    kept = torch.ones(attention.output.weight.size(1)).unflatten(0, (-1, attention.d_v))
+    kept[head] = 0
+    attention.output.weight.mul_(kept.flatten())
+
+
+@torch.no_grad()
+def strided(attention, head):
+    attention.output.weight[:, head :: attention.n_heads] = 0
+
+
+@torch.no_grad()
+def one_column(attention, head):
+    attention.output.weight[:, head] = 0
+
+
+@torch.no_grad()
+def deaf(attention, head):
+    attention.output.weight.zero_()
+
+
+def with_history(attention, head):
+    attention.output.weight[:, : attention.d_v] = 0
+
+
+def copies(attention, head):
+    return attention.output.weight.clone()
+
+
+def of_32_numbers(attention, head):
+    with torch.no_grad():
+        attention.output.weight[:, 32 * head : 32 * (head + 1)] = 0
+
+
+def freezes_output(attention, head):
+    attention.output.weight.requires_grad_(False)
+    silent(attention, head)
+
+
 RIGHT = [
+    ("check_off", silent),
+    ("check_off", without_values),
+    ("check_off", by_product),
     ("check_share", share),
     ("check_share", by_diagonals),
     ("check_rollout", rollout),
@@ -141,6 +198,23 @@ RIGHT = [
     ("check_gates", lambda *case: gates(*case).tolist()),
 ]
 WRONG = [
+    ("check_off", lambda attention, head: None, "not done yet"),
+    ("check_off", lambda attention, head: ..., "not done yet"),
+    ("check_off", lambda *case: silent(*case, axis=0), "rows of W^O are its outputs"),
+    ("check_off", lambda *case: silent(*case, at=-1), "the head before it"),
+    ("check_off", lambda *case: silent(*case, at=1), "the head after it"),
+    (
+        "check_off",
+        lambda *case: silent(*case, axis=0, matrix="query_key_value"),
+        "and still speaks",
+    ),
+    ("check_off", strided, "a head's numbers are neighbors"),
+    ("check_off", one_column, "one column is 1 of d_v"),
+    ("check_off", deaf, "all heads are silent"),
+    ("check_off", with_history, "write under torch.no_grad()"),
+    ("check_off", copies, "change the module itself"),
+    ("check_off", of_32_numbers, "for 4 heads of 8 numbers nothing changes"),
+    ("check_off", freezes_output, "leave requires_grad"),
     ("check_share", lambda *case: None, "not done yet"),
     ("check_share", lambda *case: share(*case, wrap=True), "don't wrap around"),
     ("check_share", lambda *case: share(*case, inside=True), "divide by all real rows"),

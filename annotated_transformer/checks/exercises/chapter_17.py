@@ -23,7 +23,7 @@ from annotated_transformer.checks.common import (
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.transformer import Transformer
 
-__all__ = ["check_gates", "check_rollout", "check_share"]
+__all__ = ["check_gates", "check_off", "check_rollout", "check_share"]
 
 
 def _numbers(answer: Any) -> Tensor:
@@ -201,3 +201,71 @@ def _need_slopes(
     each = 1000 * (slope * weight).sum(0).detach()  # d loss / d gate of each input
     table, right = _gate_mistakes(each, n_heads), each.view(n_heads, -1).sum(1)
     compare(1000 * found, right, table, "in thousandths", 1e-3)
+
+
+@exercise
+def check_off(function: Answer) -> None:
+    """`my_off(attention, head)`: the head says nothing; all others are as before."""
+    for n_heads, d_k, heads in ((6, 32, (2, 0)), (4, 8, (3,))):
+        for head in heads:
+            net = small_model(n_heads, d_k)
+            module: Any = net.decoder.layers[0].cross_attention
+            _need_silence(function, module, head)
+
+
+def _need_silence(function: Answer, module: Any, head: int) -> None:
+    """Raise a Mistake unless the module speaks as it should without the head."""
+    whole, n_heads = copy_of(module), module.n_heads
+    grads = "weights keep their history: write under torch.no_grad()"
+    with errors_mean(f"{{error}} ({grads})", RuntimeError):
+        answer = function.let(module, head)
+    need(answer is not ..., NOT_DONE)
+    x = normal(2, 7, module.output.weight.size(0))
+    mask = torch.ones(7, 7).bool()
+    with torch.no_grad():
+        said = _said(module, x, mask)
+        if torch.equal(said, _said(whole, x, mask)):
+            need(answer is None, "change the module itself; nothing is returned")
+            size = f"{n_heads} heads of {module.d_v} numbers"
+            need(n_heads < 6, NOT_DONE)
+            need(False, f"for {size} nothing changes: `attention.d_v` knows")
+        table = [
+            (_said(_silenced(whole, rows, kind), x, mask), what)
+            for rows, kind, what in _slips(n_heads, module.d_v, head)
+        ]
+        right = _said(_silenced(whole, _own(module.d_v, head), "columns"), x, mask)
+    compare(said, right, table, f"head {head} of {n_heads}")
+    need(module.output.weight.requires_grad, "leave requires_grad as it was")
+
+
+def _own(d_v: int, head: int) -> slice:
+    return slice(head * d_v, (head + 1) * d_v)
+
+
+def _slips(n_heads: int, d_v: int, head: int) -> list[tuple[slice, str, str]]:
+    own = _own(d_v, head)
+    return [
+        (own, "rows", "rows of W^O are its outputs: a head is heard by its columns"),
+        (slice(head, None, n_heads), "columns", "a head's numbers are neighbors"),
+        (slice(head, head + 1), "columns", "one column is 1 of d_v numbers of a head"),
+        (slice(None), "columns", "all heads are silent: only one should be"),
+        (_own(d_v, head - 1), "columns", "the head before it: heads count from 0"),
+        (_own(d_v, head + 1), "columns", "the head after it: heads count from 0"),
+        (own, "queries", "that is flat: it looks everywhere alike, and still speaks"),
+    ]
+
+
+def _silenced(module: Any, part: slice, kind: str) -> Any:
+    """A copy with zeros in columns or rows of W^O, or in rows of W^Q."""
+    copy = copy_of(module)
+    if kind == "columns":
+        copy.output.weight[:, part] = 0
+    else:
+        matrix = copy.output if kind == "rows" else copy.query_key_value
+        matrix.weight[part] = 0
+    return copy
+
+
+def _said(module: Any, x: Tensor, mask: Tensor) -> Tensor:
+    said: Tensor = module(x, x, mask)
+    return said
