@@ -8,8 +8,6 @@ from trees import small_course
 from tools import lanes, sizes, sync
 
 CELLS, WORDS, MINUTES, SECONDS = 50, 2_800, 35, 40  # at most, in the core lane
-# Chapters that have not been cut into two lanes yet, or are still a little over.
-TOO_LONG: set[str] = set()
 
 
 def is_too_long(path):
@@ -20,7 +18,7 @@ def is_too_long(path):
 
 @pytest.mark.parametrize("path", lanes.core(), ids=lanes.name)
 def test_a_core_chapter_keeps_to_its_size(path):
-    assert is_too_long(path) == (path.name[:2] in TOO_LONG)
+    assert not is_too_long(path)
 
 
 def test_the_paper_in_one_sitting_is_short_enough_for_one():
