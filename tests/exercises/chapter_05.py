@@ -83,6 +83,11 @@ def copied_numbers(model):
     model.output.weight.data.copy_(model.source.weight.data)
 
 
+def in_the_wrong_order(model):  # on a model that has been through them it works
+    model.output.weight = model.target.weight
+    model.target.weight = model.source.weight
+
+
 def wrong_way(model):
     model.source.weight = model.target.weight = model.output.weight
 
@@ -200,6 +205,7 @@ WRONG = [
     ("check_push", {"logits": [1 / 8, -6 / 8], "row": [-3, 6]}, "three numbers"),
     ("check_push", {"logits": [1, 2, 3]}, "keep both names"),
     ("check_tie", lambda model: None, "not done yet: the output still has"),
+    ("check_tie", in_the_wrong_order, "the output still has the target's first"),
     ("check_tie", same_data, "one memory, but several Parameters"),
     ("check_tie", copied, "equal numbers in different places"),
     ("check_tie", copied_numbers, "equal numbers in different places"),

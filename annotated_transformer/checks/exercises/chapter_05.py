@@ -198,13 +198,17 @@ def check_gradient(function: Answer) -> None:
 class Broken(nn.Module):
     """A model that was meant to share one matrix three ways."""
 
-    def __init__(self, vocab_size: int = 8, d_model: int = 4) -> None:
+    def __init__(
+        self, vocab_size: int = 8, d_model: int = 4, *, untied: bool = False
+    ) -> None:
         super().__init__()
         self.source = Embeddings(vocab_size, d_model)
         self.target = Embeddings(vocab_size, d_model)
         self.output = nn.Linear(d_model, vocab_size, bias=False)
         for embeddings in (self.source, self.target):
             nn.init.normal_(embeddings.weight, std=d_model**-0.5)
+        if untied:  # nothing shared yet: the two lines, run here, fail as they did
+            return
         self.output.weight = self.target.weight  # the output is the target's
         self.target.weight = self.source.weight  # the target is the source's
 
@@ -212,9 +216,9 @@ class Broken(nn.Module):
 @exercise
 def check_tie(function: Answer) -> None:
     """`my_tie(model)`: one matrix for source, target and output."""
-    for vocab_size, d_model in ((8, 4), (50, 16)):
+    for vocab_size, d_model, untied in ((8, 4, False), (8, 4, True), (50, 16, False)):
         torch.manual_seed(0)
-        model = Broken(vocab_size, d_model)
+        model = Broken(vocab_size, d_model, untied=untied)
         wanted = model.source.weight.detach().clone()
         function.let(model)
         _tied(model, wanted)
