@@ -117,6 +117,10 @@ def writes_into_x(function, x, i):
     return torch.equal(before, function(x)[:i])
 
 
+def reverse(rows):
+    return rows.flip(0)
+
+
 RIGHT = [
     ("check_from_torch", from_torch),
     ("check_from_torch", by_adding),
@@ -174,4 +178,5 @@ WRONG = [
     ("check_past_stays", lambda f, x, i: True, "misses 'attention without a mask'"),
     ("check_past_stays", lambda f, x, i: past_stays(f, x, i, last=i + 1), "up to the"),
     ("check_past_stays", lambda f, x, i: past_stays(f, x, i + 1), "i itself must"),
+    ("check_past_stays", lambda f, x, i: past_stays(f, x, i, reverse), "last row"),
 ]

@@ -218,13 +218,18 @@ def check_detector(detector: Answer) -> None:
 
 
 # Leaks, each with a position whose change it carries into the past.
-AT: dict[str, tuple[int, str]] = {
-    "attention without a mask": (3, "does it compare the outputs before i?"),
-    "last to first": (2, "ALL positions from i on must change, up to the last"),
-    "one position, at the start": (1, "position i itself must change, too"),
-    "one feature": (4, "change all features"),
-    "tiny": (4, "a small leak is a leak: no tolerance"),
-}
+AT: list[tuple[str, int, str]] = [
+    ("attention without a mask", 3, "does it compare the outputs before i?"),
+    ("last to first", 2, "ALL positions from i on must change, up to the last"),
+    ("one position, at the start", 1, "position i itself must change, too"),
+    (
+        "attention without a mask",
+        6,
+        "the last row alone must change: reversed, it stays",
+    ),
+    ("one feature", 4, "change all features"),
+    ("tiny", 4, "a small leak is a leak: no tolerance"),
+]
 
 
 @exercise
@@ -238,6 +243,6 @@ def check_past_stays(function: Answer) -> None:
     for name, layer in HONEST.items():
         for i in (3, 1, 6):
             need(stays(layer, i), f"{name}, i = {i}: {only}")
-    for name, (i, message) in AT.items():
+    for name, i, message in AT:
         layer = LEAKS[name][0]
         need(not stays(layer, i), f"misses {name!r}, i = {i}: {message}")
