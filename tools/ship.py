@@ -70,8 +70,8 @@ from the training split alone |
 | training | {stages} runs, each from the average of the one before: {tokens:,} target \
 tokens in all, {epoch} epochs; dropout {dropout} |
 | cost | {cpu_minutes:.0f} CPU-minutes on each of two cores; no GPU |
-| search | length penalty {alpha}, chosen on the validation split with beam 5, as scored \
-below; `translate` keeps 4 hypotheses |
+| search | length penalty {alpha}, chosen on the validation split with beam 5, as \
+scored below; `translate` keeps 4 hypotheses |
 | file | half precision; computes in single precision |
 
 ## Scores
