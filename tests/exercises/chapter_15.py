@@ -36,6 +36,13 @@ def step(x, w_query, w_key, w_value, cache, *, scale=None, softmax=True):
     return (scores.softmax(-1) if softmax else scores) @ values
 
 
+def projects_again(x, w_query, w_key, w_value, cache):
+    cache["keys"].append(x)
+    rows = torch.stack(cache["keys"])
+    scores = (rows @ w_key) @ (x @ w_query) / w_key.size(1) ** 0.5
+    return scores.softmax(-1) @ (rows @ w_value)
+
+
 def fused(x, *weights_and_cache):
     *weights, cache = weights_and_cache
     query, key, value = ((x @ w)[None] for w in weights)
@@ -282,6 +289,7 @@ WRONG = [
         lambda *case: step(*case[:-1], {"keys": [], "values": []}),
         "it looks at the new place only",
     ),
+    ("check_step", projects_again, "you project earlier positions again"),
     ("check_step", kept_elsewhere, "a second sentence sees the first"),
     ("check_step", emptied_elsewhere, "a second sentence sees the first"),
     ("check_step", added_last, "a position looks at itself, too"),

@@ -285,16 +285,25 @@ def _need_rows(table: Any) -> dict[str, Tensor]:
     return rows
 
 
-def _steps(step: Answer, x: Tensor, weights: Sequence[Tensor]) -> Iterator[Tensor]:
-    """The outputs at one position after the other, with one cache."""
+def _steps(
+    step: Answer,
+    x: Tensor,
+    weights: Sequence[Tensor],
+    later: Sequence[Tensor] | None = None,
+) -> Iterator[Tensor]:
+    """The outputs at one position after the other, with one cache.
+
+    `later` are the weights from the third position on, if they change.
+    """
     cache: dict[str, Any] = {"keys": [], "values": []}
 
     def once(x: Tensor, w_query: Tensor, w_key: Tensor, w_value: Tensor) -> Any:
         return step.let(x, w_query, w_key, w_value, cache)
 
     ask = Answer(once)
-    for new in x:
-        yield need_tensor(ask(new, *weights), (weights[2].size(1),))
+    for i, new in enumerate(x):
+        now = later if later and i > 1 else weights
+        yield need_tensor(ask(new, *now), (weights[2].size(1),))
     for part in cache.values():
         grown = f"{len(part)} keys or values in the cache after {len(x)} positions"
         need(len(part) <= len(x), grown)
@@ -316,6 +325,14 @@ def check_step(step: Answer) -> None:
     shared = "a second sentence sees the first: keep everything in `cache`"
     need(same(rows, again), shared)
     compare(rows, _causal(q, k, v), _wrong_steps(q, k, v), "Eq. 1 with a causal mask")
+    later = [w.flip(0) for w in weights]  # tells what was kept from what is redone
+    mixed = [
+        torch.cat([x[:2] @ w, x[2:] @ new])
+        for w, new in zip(weights, later, strict=True)
+    ]
+    redone = "you project earlier positions again: keep their keys and values instead"
+    rows_later = torch.stack(list(_steps(step, x, weights, later)))
+    need(same(rows_later, _causal(*mixed)), redone)
     sentences = [_steps(step, part, weights) for part in (x, x.flip(0))]
     in_turn = [torch.stack(pair) for pair in zip(*sentences, strict=True)]
     back = _causal(*(x.flip(0) @ w for w in weights))
