@@ -11,8 +11,9 @@ async function drawChart(chart) {
   const fit = async () => {
     const room = chart.clientWidth - 16;
     const { hconcat, ...rest } = spec;
-    if (hconcat && place.scrollWidth > room) {
-      const columns = Math.max(1, Math.floor((hconcat.length * room) / place.scrollWidth));
+    let columns = hconcat?.length ?? 1;
+    while (columns > 1 && place.scrollWidth > room) {
+      columns = Math.min(columns - 1, Math.floor((columns * room) / place.scrollWidth)) || 1;
       spec = { ...rest, concat: hconcat, columns };
       if (columns === 1) {
         spec.config = { ...spec.config, legend: { ...spec.config?.legend, orient: "bottom" } };
