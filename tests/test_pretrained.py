@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from annotated_transformer.checkpoints import WEIGHTS
 from annotated_transformer.config import TrainingConfig
 from annotated_transformer.corpora import multi30k, sample_captions
-from annotated_transformer.files import read_json
-from annotated_transformer.progress import read_history
+from annotated_transformer.files import read_json, write_json
+from annotated_transformer.progress import HISTORY, read_history
 from annotated_transformer.recipes import RECIPES, read_settings
 from annotated_transformer.runs import evaluate
 from annotated_transformer.scores import corpus_scores
@@ -80,6 +80,31 @@ def test_its_history_goes_on_from_run_to_run():
         column = [row[key] for row in history]
         assert column == sorted(column)
     assert {row["stage"] for row in history} == set(range(1, len(stages) + 1))
+
+
+def test_runs_in_a_row_are_counted_as_one_and_leave_no_path(tmp_path):
+    runs = [tmp_path / name for name in ("first", "second")]
+    base = RECIPES["grammar"]
+    for run, counts in zip(runs, ([100, 200], [50]), strict=True):
+        run.mkdir()
+        recipe = replace(base, start_from=str(tmp_path)).settings()
+        write_json(run / SETTINGS, {"model": asdict(base.model), "recipe": recipe})
+        row = {"epoch": 1, "minutes": 0.5, "cpu_minutes": 0.5, "loss": 1.0}
+        rows = [
+            {"step": n, "tokens": 9 * n, "validation_loss": 2.0} | row for n in counts
+        ]
+        (run / HISTORY).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ship.write_history(tmp_path, runs)
+    found = read_history(tmp_path)
+    assert [(row["stage"], row["step"]) for row in found] == [
+        (1, 100),
+        (1, 200),
+        (2, 250),
+    ]
+    assert (found[-1]["tokens"], found[-1]["cpu_minutes"]) == (2250, 1.0)
+    made = ship.settings(runs[1], runs)
+    assert str(tmp_path) not in json.dumps(made)
+    assert [stage["steps"] for stage in made["stages"]] == 2 * [base.training.steps]
 
 
 def test_it_names_no_folder_of_the_machine_that_made_it():

@@ -16,11 +16,9 @@ from torch.testing import assert_close
 
 import annotated_transformer
 from annotated_transformer.config import BASE, BIG, TABLE_3, TransformerConfig
-from annotated_transformer.masks import causal_mask
+from annotated_transformer.lessons import shaken, torch_twin, twin_features
 from annotated_transformer.special import PAD
 from annotated_transformer.transformer import (
-    DecoderLayer,
-    EncoderLayer,
     Transformer,
     parameter_count,
 )
@@ -36,88 +34,17 @@ both_norms = pytest.mark.parametrize("norm", ["post", "pre"])
 def small_model(seed: int = 0, **changes: object) -> Transformer:
     """A model in which no weight is zero or one, so that none can be mixed up."""
     torch.manual_seed(seed)
-    model = Transformer(replace(SMALL, **changes)).double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model.eval()
+    return shaken(Transformer(replace(SMALL, **changes)).double(), seed=seed).eval()
 
 
 # Parity with PyTorch
 
 
-def torch_twin(model: Transformer, **norms: nn.Module | None) -> nn.Transformer:
-    """`nn.Transformer` with all our weights; `norms` replace its two final ones."""
-    c = model.config
-    sizes = {
-        "d_model": c.d_model,
-        "nhead": c.n_heads,
-        "dim_feedforward": c.d_ff,
-        "dropout": 0.0,
-        "batch_first": True,
-        "norm_first": c.norm == "pre",
-    }
-    stacks = {
-        "custom_encoder": nn.TransformerEncoder(
-            nn.TransformerEncoderLayer(**sizes),
-            c.n_layers,
-            norms.get("encoder", nn.LayerNorm(c.d_model)),
-            enable_nested_tensor=False,
-        ),
-        "custom_decoder": nn.TransformerDecoder(
-            nn.TransformerDecoderLayer(**sizes),
-            c.n_layers,
-            norms.get("decoder", nn.LayerNorm(c.d_model)),
-        ),
-    }
-    twin = nn.Transformer(**sizes, **stacks).double().eval()
-    for ours, theirs in (
-        (model.encoder, twin.encoder),
-        (model.decoder, twin.decoder),
-    ):
-        for our_layer, their_layer in zip(ours.layers, theirs.layers, strict=True):
-            copy_layer(our_layer, their_layer)
-        if c.norm == "pre":
-            theirs.norm.load_state_dict(ours.norm.state_dict())
-    return twin
-
-
-@torch.no_grad()
-def copy_layer(ours: EncoderLayer | DecoderLayer, theirs: nn.Module) -> None:
-    attentions = {"self_attn": ours.self_attention}
-    if isinstance(ours, DecoderLayer):
-        attentions["multihead_attn"] = ours.cross_attention
-    for name, attention in attentions.items():
-        theirs_attention = getattr(theirs, name)
-        theirs_attention.in_proj_weight.copy_(attention.query_key_value.weight)
-        theirs_attention.out_proj.weight.copy_(attention.output.weight)
-        nn.init.zeros_(theirs_attention.in_proj_bias)  # ours has none
-        nn.init.zeros_(theirs_attention.out_proj.bias)
-    theirs.linear1.load_state_dict(ours.feed_forward.widen.state_dict())
-    theirs.linear2.load_state_dict(ours.feed_forward.narrow.state_dict())
-    for i, residual in enumerate(ours.residuals, start=1):
-        getattr(theirs, f"norm{i}").load_state_dict(residual.norm.state_dict())
-
-
-def twin_features(twin: nn.Transformer, model: Transformer) -> Tensor:
-    return twin(
-        model.embed(model.src_embeddings, SRC),
-        model.embed(model.tgt_embeddings, TGT),
-        tgt_mask=~causal_mask(TGT.size(1)),  # True means "may not look" here
-        src_key_padding_mask=SRC == PAD,
-        memory_key_padding_mask=SRC == PAD,
-        tgt_key_padding_mask=TGT == PAD,  # ours needs none: padding comes last
-    )
-
-
-NO_NORMS = {"encoder": None, "decoder": None}
-
-
 @both_norms
 def test_model_equals_torchs_with_copied_weights(norm):
     model = small_model(norm=norm)
-    twin = torch_twin(model, **(NO_NORMS if norm == "post" else {}))
-    ours, theirs = model.features(SRC, TGT), twin_features(twin, model)
+    twin = torch_twin(model)
+    ours, theirs = model.features(SRC, TGT), twin_features(twin, model, SRC, TGT)
     real = TGT != PAD
     assert (ours - theirs)[real].abs().max() < 1e-5
     assert_close(ours[real], theirs[real])  # far below 1e-5, in fact
@@ -130,7 +57,7 @@ def test_model_equals_torchs_with_copied_weights(norm):
 @both_norms
 def test_gradients_equal_torchs(norm):
     model = small_model(norm=norm)
-    twin = torch_twin(model, **(NO_NORMS if norm == "post" else {}))
+    twin = torch_twin(model)
     torch.manual_seed(1)
     upstream = torch.randn(2, 5, SMALL.d_model).double() * (TGT != PAD)[..., None]
     (model.features(SRC, TGT) * upstream).sum().backward()
@@ -139,7 +66,7 @@ def test_gradients_equal_torchs(norm):
         model.decoder.layers[0].cross_attention.query_key_value.weight.grad,
         model.decoder.layers[2].feed_forward.narrow.bias.grad,
     ]
-    (twin_features(twin, model) * upstream).sum().backward()
+    (twin_features(twin, model, SRC, TGT) * upstream).sum().backward()
     theirs = [
         twin.encoder.layers[0].self_attn.in_proj_weight.grad,
         twin.decoder.layers[0].multihead_attn.in_proj_weight.grad,
@@ -150,9 +77,9 @@ def test_gradients_equal_torchs(norm):
 
 def test_torchs_extra_final_norms_would_change_a_post_norm_model():
     model = small_model(norm="post")
-    twin = torch_twin(model)  # its own default: one more norm after each stack
+    twin = torch_twin(model, final_norms=True)  # nn.Transformer's own default
     assert isinstance(twin.decoder.norm, nn.LayerNorm)
-    difference = model.features(SRC, TGT) - twin_features(twin, model)
+    difference = model.features(SRC, TGT) - twin_features(twin, model, SRC, TGT)
     assert difference[TGT != PAD].abs().max() > 0.1
 
 
