@@ -1148,10 +1148,10 @@ def bleu_gain(
 
     Both are scored on the same sentences, drawn again and again with replacement.
     """
-    rows = [bleu_rows(texts, references) for texts in (before, after)]
-    low, high = (-bleu_lost(*rows)).flip(0).tolist()
-    whole = [bleu_of(table.sum(0)).item() for table in rows]
-    return whole[1] - whole[0], low, high
+    one, two = (bleu_rows(texts, references) for texts in (before, after))
+    low, high = bleu_lost(two, one).tolist()  # on the way back
+    gain = bleu_of(two.sum(0)) - bleu_of(one.sum(0))
+    return gain.item(), low, high
 
 
 # --- Looking inside (chapter 17) ---
