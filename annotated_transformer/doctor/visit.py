@@ -1,0 +1,81 @@
+"""A visit: the patient, ids to try it on, and what is kept for the pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from annotated_transformer.doctor.patient import Ids, Patient
+
+
+@dataclass
+class Visit:
+    """One examination of one patient; random ids come from its own generator."""
+
+    patient: Patient
+    generator: torch.Generator = field(
+        default_factory=lambda: torch.Generator().manual_seed(0)
+    )
+    pictures: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def module(self) -> nn.Module | None:
+        """What holds the weights, if the patient has said so or is a module itself."""
+        if self.patient.module is not None:
+            return self.patient.module
+        return self.patient.model if isinstance(self.patient.model, nn.Module) else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the patient's weights are."""
+        parameters = iter(self.module.parameters() if self.module else ())
+        first = next(parameters, None)
+        return first.device if first is not None else torch.device("cpu")
+
+    @property
+    def specials(self) -> set[int]:
+        """Ids that are no words."""
+        p = self.patient
+        return {i for i in (p.pad, p.bos, p.eos, p.unk) if i is not None}
+
+    def words(self, rows: int, length: int, *, source: bool = False) -> Ids:
+        """Random ordinary tokens, (rows, length); within a row all differ, if they can.
+
+        `source` takes them from the source's vocabulary, if it is another one.
+        """
+        size = self.patient.vocab_size
+        if source:
+            size = self.patient.src_vocab_size or size
+        ordinary = torch.tensor([i for i in range(size) if i not in self.specials])
+        picks = [
+            torch.randperm(len(ordinary), generator=self.generator)[:length]
+            if length <= len(ordinary)
+            else torch.randint(len(ordinary), (length,), generator=self.generator)
+            for _ in range(rows)
+        ]
+        return ordinary[torch.stack(picks)].to(self.device)
+
+    def sentences(self, lengths: Sequence[tuple[int, int]]) -> tuple[Ids, ...]:
+        """A batch (src, tgt) of random sentences of so many words, or (ids,).
+
+        Each tgt row is start token, words, end token, and padding if the patient pads;
+        src rows are words, end token, padding.
+        """
+        p = self.patient
+        fill = p.eos if p.pad is None else p.pad
+        src = torch.full((len(lengths), max(s for s, _ in lengths) + 1), fill)
+        tgt = torch.full((len(lengths), max(t for _, t in lengths) + 2), fill)
+        for row, (n_src, n_tgt) in enumerate(lengths):
+            src[row, :n_src] = self.words(1, n_src, source=True)[0].cpu()
+            src[row, n_src] = p.eos
+            tgt[row, 0], tgt[row, n_tgt + 1] = p.bos, p.eos
+            tgt[row, 1 : n_tgt + 1] = self.words(1, n_tgt)[0].cpu()
+        pair = src.to(self.device), tgt.to(self.device)
+        return pair[1:] if p.decoder_only else pair
+
+    def logits(self, *ids: Ids) -> Tensor:
+        """The patient's logits (batch, tgt, vocab), in float32, in its present mode."""
+        return self.patient(*ids).float()
