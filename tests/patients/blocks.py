@@ -45,15 +45,16 @@ class BoxTransformer(nn.Module):
         """True above the diagonal: what comes later is hidden."""
         return torch.ones(length, length, dtype=torch.bool).triu(diagonal=1)
 
+    def masks(self, src: Ids, tgt: Ids) -> dict[str, Tensor]:
+        return {
+            "tgt_mask": self.future(tgt.size(1)),
+            "src_key_padding_mask": src == PAD,
+            "memory_key_padding_mask": src == PAD,
+        }
+
     def forward(self, src: Ids, tgt: Ids) -> Tensor:
-        x = self.transformer(
-            self.embed(src),
-            self.embed(tgt),
-            tgt_mask=self.future(tgt.size(1)),
-            src_key_padding_mask=src == PAD,
-            memory_key_padding_mask=src == PAD,
-        )
-        return self.output(x)
+        masks = self.masks(src, tgt)
+        return self.output(self.transformer(self.embed(src), self.embed(tgt), **masks))
 
 
 class Training:
@@ -78,15 +79,20 @@ class Training:
             reduction=reduction,
         )
 
+    def pairs(self, tgt: Ids) -> tuple[Ids, Ids]:
+        """What the decoder is given, and what it must say."""
+        return tgt[:, :-1], tgt[:, 1:]
+
     def step(self, batches: Batches) -> float:
         """One update, in which every label of the whole batch counts alike."""
         self.model.train()
         self.optimizer.zero_grad()
-        n_labels = sum((tgt[:, 1:] != PAD).sum() for _, tgt in batches)
+        n_labels = sum((self.pairs(tgt)[1] != PAD).sum() for _, tgt in batches)
         total = 0.0
         for src, tgt in batches:
-            logits = self.model(src, tgt[:, :-1])
-            loss = self.loss(logits, tgt[:, 1:], reduction="sum") / n_labels
+            tgt_in, labels = self.pairs(tgt)
+            logits = self.model(src, tgt_in)
+            loss = self.loss(logits, labels, reduction="sum") / n_labels
             loss.backward()
             total += loss.item()
         self.optimizer.step()
@@ -149,37 +155,39 @@ class Halves(nn.Module):
         self.src_embedding = nn.Embedding(VOCAB_SIZE, D_MODEL, padding_idx=PAD)
         self.tgt_embedding = nn.Embedding(VOCAB_SIZE, D_MODEL, padding_idx=PAD)
         self.dropout = nn.Dropout(DROPOUT)
-        options = {"dropout": DROPOUT, "batch_first": True, "norm_first": True}
-        self.encoder = nn.TransformerEncoder(
-            nn.TransformerEncoderLayer(D_MODEL, N_HEADS, D_FF, **options),
-            N_LAYERS,
-            norm=nn.LayerNorm(D_MODEL),
-            enable_nested_tensor=False,
-        )
-        self.decoder = nn.TransformerDecoder(
-            nn.TransformerDecoderLayer(D_MODEL, N_HEADS, D_FF, **options),
-            N_LAYERS,
-            norm=nn.LayerNorm(D_MODEL),
-        )
+        self.encoder = self.make_encoder()
+        self.decoder = self.make_decoder()
         self.output = nn.Linear(D_MODEL, VOCAB_SIZE)
+
+    def make_encoder(self) -> nn.Module:
+        sizes, options = (D_MODEL, N_HEADS, D_FF, DROPOUT), {"norm_first": True}
+        layer = nn.TransformerEncoderLayer(*sizes, batch_first=True, **options)
+        norm = nn.LayerNorm(D_MODEL)
+        return nn.TransformerEncoder(layer, N_LAYERS, norm, enable_nested_tensor=False)
+
+    def make_decoder(self) -> nn.Module:
+        sizes, options = (D_MODEL, N_HEADS, D_FF, DROPOUT), {"norm_first": True}
+        layer = nn.TransformerDecoderLayer(*sizes, batch_first=True, **options)
+        return nn.TransformerDecoder(layer, N_LAYERS, nn.LayerNorm(D_MODEL))
 
     def positions(self, length: int) -> Tensor:
         rates = 10_000 ** (-torch.arange(0, D_MODEL, 2) / D_MODEL)
         angles = torch.arange(length).unsqueeze(1) * rates
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
-    def forward(self, src: Ids, tgt: Ids) -> Tensor:
-        padding = src == PAD
+    def encode(self, src: Ids) -> Tensor:
         x = self.src_embedding(src) + self.positions(src.size(1))
-        memory = self.encoder(self.dropout(x), src_key_padding_mask=padding)
-        y = self.tgt_embedding(tgt) + self.positions(tgt.size(1))
-        y = self.decoder(
-            self.dropout(y),
-            memory,
-            tgt_mask=nn.Transformer.generate_square_subsequent_mask(tgt.size(1)),
-            memory_key_padding_mask=padding,
+        return self.encoder(self.dropout(x), src_key_padding_mask=src == PAD)
+
+    def decode(self, tgt: Ids, memory: Tensor, padding: Tensor) -> Tensor:
+        x = self.tgt_embedding(tgt) + self.positions(tgt.size(1))
+        future = nn.Transformer.generate_square_subsequent_mask(tgt.size(1))  # -inf
+        return self.decoder(
+            self.dropout(x), memory, future, memory_key_padding_mask=padding
         )
-        return self.output(y)
+
+    def forward(self, src: Ids, tgt: Ids) -> Tensor:
+        return self.output(self.decode(tgt, self.encode(src), src == PAD))
 
 
 HEALTHY = [
@@ -196,3 +204,313 @@ HEALTHY = [
         lambda: patient(Halves()),
     ),
 ]
+
+
+def sick(
+    what: str,
+    says: str,
+    cause: str,
+    *,
+    transformer: type = BoxTransformer,
+    training: type = Training,
+    greedy: type = Greedy,
+) -> Case:
+    """The healthy patient but for the piece that is given here."""
+    return Case(
+        f"blocks: {what}",
+        says,
+        cause,
+        lambda: patient(transformer(), training, greedy),
+    )
+
+
+# Sick: masks and axes
+
+
+class NoCausalMask(BoxTransformer):
+    def masks(self, src, tgt):
+        return {
+            "src_key_padding_mask": src == PAD,
+            "memory_key_padding_mask": src == PAD,
+        }
+
+
+class ZerosAndOnes(BoxTransformer):
+    def future(self, length):
+        return torch.ones(length, length).tril()  # a mask of floats is added
+
+
+class CausalInverted(BoxTransformer):
+    def future(self, length):
+        return torch.ones(length, length, dtype=torch.bool).tril()
+
+
+class PaddingInverted(BoxTransformer):
+    def masks(self, src, tgt):
+        return {
+            "tgt_mask": self.future(tgt.size(1)),
+            "src_key_padding_mask": src != PAD,
+            "memory_key_padding_mask": src != PAD,
+        }
+
+
+class EncoderUnmasked(BoxTransformer):
+    def masks(self, src, tgt):
+        return {
+            "tgt_mask": self.future(tgt.size(1)),
+            "memory_key_padding_mask": src == PAD,
+        }
+
+
+class MemoryUnmasked(BoxTransformer):
+    def masks(self, src, tgt):
+        return {
+            "tgt_mask": self.future(tgt.size(1)),
+            "src_key_padding_mask": src == PAD,
+        }
+
+
+class BatchSecond(Halves):
+    def make_encoder(self):
+        layer = nn.TransformerEncoderLayer(D_MODEL, N_HEADS, D_FF, norm_first=True)
+        norm = nn.LayerNorm(D_MODEL)
+        return nn.TransformerEncoder(layer, N_LAYERS, norm, enable_nested_tensor=False)
+
+    def encode(self, src):
+        x = self.src_embedding(src) + self.positions(src.size(1))
+        return self.encoder(self.dropout(x))  # with the padding mask, it raised
+
+
+MASKS = [
+    sick(
+        "no tgt_mask",
+        "nn.Transformer is called without tgt_mask: it does not make one by itself.",
+        "causal_mask_missing",
+        transformer=NoCausalMask,
+    ),
+    sick(
+        "tgt_mask of zeros and ones",
+        "tgt_mask is of floats, which are added to the scores: 0 and 1 hide nothing.",
+        "causal_mask_missing",
+        transformer=ZerosAndOnes,
+    ),
+    sick(
+        "tgt_mask inverted",
+        "True in tgt_mask hides, and was given to what may be seen.",
+        "mask_inverted",
+        transformer=CausalInverted,
+    ),
+    sick(
+        "key_padding_mask inverted",
+        "True in key_padding_mask hides, and was given to the words.",
+        "mask_inverted",
+        transformer=PaddingInverted,
+    ),
+    sick(
+        "no src_key_padding_mask",
+        "The encoder is not told what is padding.",
+        "padding_mask_missing",
+        transformer=EncoderUnmasked,
+    ),
+    sick(
+        "no memory_key_padding_mask",
+        "Cross-attention is not told what is padding.",
+        "padding_mask_missing",
+        transformer=MemoryUnmasked,
+    ),
+    sick(
+        "batch_first forgotten",
+        "The encoder lacks batch_first=True: it attends from sentence to sentence.",
+        "batch_axis",
+        transformer=BatchSecond,
+    ),
+]
+
+
+# Sick: around the boxes
+
+
+class TargetWithoutPositions(Halves):
+    def decode(self, tgt, memory, padding):
+        x = self.tgt_embedding(tgt)
+        future = nn.Transformer.generate_square_subsequent_mask(tgt.size(1))
+        return self.decoder(
+            self.dropout(x), memory, future, memory_key_padding_mask=padding
+        )
+
+
+class FrozenEncoder(Halves):
+    def encode(self, src):
+        with torch.no_grad():
+            return super().encode(src)
+
+
+class OutputTooSmall(Halves):
+    def __init__(self):
+        super().__init__()
+        self.output = nn.Linear(
+            D_MODEL, VOCAB_SIZE - 1
+        )  # the largest id, not its count
+
+
+class SoftmaxAtTheEnd(BoxTransformer):
+    def forward(self, src, tgt):
+        return F.softmax(super().forward(src, tgt), dim=-1)
+
+
+class CopiedOutput(BoxTransformer):
+    def tie(self):
+        self.output.weight.data.copy_(self.embedding.weight.data)
+
+
+class SharedData(BoxTransformer):
+    def tie(self):
+        self.output.weight.data = self.embedding.weight.data
+
+
+AROUND = [
+    sick(
+        "no positions on the target side",
+        "Positions are added to the source alone.",
+        "positions_missing",
+        transformer=TargetWithoutPositions,
+    ),
+    sick(
+        "encoder in no_grad",
+        "The encoder runs under torch.no_grad(): it never learns.",
+        "encoder_detached",
+        transformer=FrozenEncoder,
+    ),
+    sick(
+        "output one too small",
+        "The output layer lacks one token of the vocabulary.",
+        "vocab_size",
+        transformer=OutputTooSmall,
+    ),
+    sick(
+        "softmax at the end of forward",
+        "The model returns probabilities, and cross entropy takes them for logits.",
+        "softmax_twice",
+        transformer=SoftmaxAtTheEnd,
+    ),
+    sick(
+        "output tied by a copy",
+        "The output layer copies the embeddings: after one update, they differ.",
+        "tied_copy",
+        transformer=CopiedOutput,
+    ),
+    sick(
+        "output tied by .data",
+        "Two parameters have one memory: each has half of the gradient.",
+        "tied_copy",
+        transformer=SharedData,
+    ),
+]
+
+
+# Sick: training and decoding
+
+
+class Untied(BoxTransformer):
+    def tie(self):
+        """Left to the training."""
+
+
+class TiedTooLate(Training):
+    def make_optimizer(self):
+        optimizer = super().make_optimizer()
+        shared = nn.Parameter(torch.randn(VOCAB_SIZE, D_MODEL) * D_MODEL**-0.5)
+        self.model.embedding.weight = self.model.output.weight = shared
+        return optimizer
+
+
+class DecoderOnly(Training):
+    def make_optimizer(self):
+        return torch.optim.AdamW(self.model.transformer.decoder.parameters(), lr=1e-3)
+
+
+class Unshifted(Training):
+    def pairs(self, tgt):
+        return tgt, tgt
+
+
+class MeanOfMeans(Training):
+    def step(self, batches):
+        self.model.train()
+        self.optimizer.zero_grad()
+        total = 0.0
+        for src, tgt in batches:
+            tgt_in, labels = self.pairs(tgt)
+            loss = self.loss(self.model(src, tgt_in), labels) / len(batches)
+            loss.backward()
+            total += loss.item()
+        self.optimizer.step()
+        self.scheduler.step()
+        return total
+
+
+class SchedulerInTheLoop(Training):
+    def step(self, batches):
+        self.model.train()
+        self.optimizer.zero_grad()
+        n_labels = sum((self.pairs(tgt)[1] != PAD).sum() for _, tgt in batches)
+        total = 0.0
+        for i, (src, tgt) in enumerate(batches, start=1):
+            tgt_in, labels = self.pairs(tgt)
+            logits = self.model(src, tgt_in)
+            loss = self.loss(logits, labels, reduction="sum") / n_labels
+            loss.backward()
+            total += loss.item()
+            if i == len(batches):
+                self.optimizer.step()
+            self.scheduler.step()
+        return total
+
+
+class WithDropout(Greedy):
+    @torch.inference_mode()
+    def __call__(self, src):
+        return self.translate(src)
+
+
+TRAINING = [
+    sick(
+        "tied after the optimizer was built",
+        "The shared table is made after the optimizer, which holds the two old ones.",
+        "optimizer_stale",
+        transformer=Untied,
+        training=TiedTooLate,
+    ),
+    sick(
+        "optimizer of the decoder alone",
+        "The optimizer has the decoder's parameters and no others.",
+        "optimizer_incomplete",
+        training=DecoderOnly,
+    ),
+    sick(
+        "labels not shifted",
+        "The decoder is given the very tokens that it must say.",
+        "labels_not_shifted",
+        training=Unshifted,
+    ),
+    sick(
+        "mean of means",
+        "Each micro-batch has its own mean: words of short ones weigh more.",
+        "mean_of_means",
+        training=MeanOfMeans,
+    ),
+    sick(
+        "scheduler advances with each micro-batch",
+        "scheduler.step() stands in the loop over micro-batches.",
+        "schedule_per_microbatch",
+        training=SchedulerInTheLoop,
+    ),
+    sick(
+        "decoding with dropout",
+        "Decoding never calls eval(): dropout is active.",
+        "greedy_wrong",
+        greedy=WithDropout,
+    ),
+]
+
+SICK = MASKS + AROUND + TRAINING

@@ -241,7 +241,7 @@ class Training:
 
     def count(self, batches: Batches) -> int:
         """How many labels the whole batch has."""
-        return sum(int((tgt[:, 1:] != PAD).sum()) for _, tgt in batches)
+        return sum(int((self.shift(tgt)[1] != PAD).sum()) for _, tgt in batches)
 
     def backward(self, batches: Batches) -> float:
         """Add up the gradients of all micro-batches; their loss per label."""
@@ -370,3 +370,578 @@ HEALTHY = [
         lambda: patient(PreNormTransformer(), SmoothedTraining),
     ),
 ]
+
+
+def sick(
+    what: str,
+    says: str,
+    cause: str,
+    *,
+    transformer: type = Transformer,
+    training: type = Training,
+    greedy: type = Greedy,
+    **parts,
+) -> Case:
+    """The healthy patient but for the piece that is given here."""
+    return Case(
+        f"classic: {what}",
+        says,
+        cause,
+        lambda: patient(transformer(**parts), training, greedy),
+    )
+
+
+# Sick: embeddings and positions
+
+
+class NeverAdded(PositionalEncoding):
+    def forward(self, x):
+        x.add(self.pe[:, : x.size(1)])  # gives a sum that nobody takes
+        return self.dropout(x)
+
+
+class IntegerDivision(PositionalEncoding):
+    def angles(self, position, even, d_model):
+        return position / 10_000 ** (even // d_model)
+
+
+class Precedence(PositionalEncoding):
+    def angles(self, position, even, d_model):
+        return position / 10_000.0**even / d_model
+
+
+class Unscaled(Embeddings):
+    def forward(self, ids):
+        return self.table(ids)
+
+
+POSITIONS = [
+    sick(
+        "positions never added",
+        "The positions are computed, and their sum with the embeddings is thrown away.",
+        "positions_missing",
+        positions=NeverAdded,
+    ),
+    sick(
+        "integer division in the sinusoids",
+        "2i // d_model is 0: all columns of the positions have the same wavelength.",
+        "positions_wrong",
+        positions=IntegerDivision,
+    ),
+    sick(
+        "precedence in the sinusoids",
+        "The parenthesis around 2i / d_model is missing: nearly all columns are flat.",
+        "positions_wrong",
+        positions=Precedence,
+    ),
+    sick(
+        "embeddings unscaled",
+        "Embeddings are not multiplied by the root of d_model; the sinusoids are 8 "
+        "times larger at d_model 128.",
+        "embeddings_small",
+        embeddings=Unscaled,
+        d_model=128,
+    ),
+]
+
+
+# Sick: inside attention
+
+
+class SplitByView(MultiHeadAttention):
+    def split(self, x):
+        return x.view(x.size(0), N_HEADS, x.size(1), self.d_k)
+
+
+class JoinByView(MultiHeadAttention):
+    def join(self, x):
+        batch, heads, length, d_k = x.shape
+        return x.contiguous().view(batch, length, heads * d_k)
+
+
+class NoScale(MultiHeadAttention):
+    def scores(self, q, k):
+        return torch.matmul(q, k.transpose(-2, -1))
+
+
+class ScaleTwice(MultiHeadAttention):
+    def scores(self, q, k):
+        q = q / math.sqrt(self.d_k)
+        return torch.matmul(q, k.transpose(-2, -1)) / math.sqrt(self.d_k)
+
+
+class SoftmaxOverQueries(MultiHeadAttention):
+    def weights(self, scores, mask):
+        scores = scores.masked_fill(mask == 0, torch.finfo(scores.dtype).min)
+        return F.softmax(scores, dim=-2)
+
+
+class MaskAfterSoftmax(MultiHeadAttention):
+    def weights(self, scores, mask):
+        return F.softmax(scores, dim=-1) * mask
+
+
+class TinyPositive(MultiHeadAttention):
+    def weights(self, scores, mask):
+        return F.softmax(scores.masked_fill(mask == 0, 1e-9), dim=-1)
+
+
+class TinyNegative(MultiHeadAttention):
+    def weights(self, scores, mask):
+        return F.softmax(scores.masked_fill(mask == 0, -1e-9), dim=-1)
+
+
+class AlwaysDropout(MultiHeadAttention):
+    def weights(self, scores, mask):
+        return F.dropout(super().weights(scores, mask), p=DROPOUT)
+
+
+ATTENTION = [
+    sick(
+        "heads split by view",
+        "Heads are cut by view without a transpose: each mixes several positions.",
+        "heads_mixed",
+        attention=SplitByView,
+    ),
+    sick(
+        "heads joined by view",
+        "Heads are joined by view without the transpose back: positions are mixed.",
+        "heads_mixed",
+        attention=JoinByView,
+    ),
+    sick(
+        "scale forgotten",
+        "Scores are not divided by the root of d_k.",
+        "scale_missing",
+        attention=NoScale,
+    ),
+    sick(
+        "scale applied twice",
+        "The query is divided by the root of d_k, and the scores once more.",
+        "scale_twice",
+        attention=ScaleTwice,
+    ),
+    sick(
+        "softmax over the queries",
+        "Softmax runs over dim=-2: each key's weights sum to 1, not each query's.",
+        "softmax_axis",
+        attention=SoftmaxOverQueries,
+    ),
+    sick(
+        "mask multiplied after softmax",
+        "The mask multiplies the weights after softmax, so they do not sum to 1.",
+        "mask_after_softmax",
+        attention=MaskAfterSoftmax,
+    ),
+    sick(
+        "masked scores 1e-9",
+        "Masked scores are set to 1e-9, which is zero, and not to -1e9.",
+        "mask_tiny",
+        attention=TinyPositive,
+    ),
+    sick(
+        "masked scores -1e-9",
+        "Masked scores are set to -1e-9, which is zero, and not to -1e9.",
+        "mask_tiny",
+        attention=TinyNegative,
+    ),
+    sick(
+        "dropout in eval",
+        "F.dropout is called without training=self.training: it is active in eval().",
+        "dropout_in_eval",
+        attention=AlwaysDropout,
+    ),
+]
+
+
+# Sick: masks
+
+
+class CausalInverted(Transformer):
+    def causal_mask(self, length):
+        return torch.triu(torch.ones(length, length), diagonal=1) == 1
+
+
+class CausalUnused(Transformer):
+    def decode(self, memory, src, tgt):
+        x, mask = self.tgt_embed(tgt), self.padding_mask(tgt, src)
+        tgt_mask = self.padding_mask(tgt, tgt)
+        tgt_mask & self.causal_mask(tgt.size(1))  # makes a third mask, assigned nowhere
+        for layer in self.decoder:
+            x = layer(x, memory, mask, tgt_mask)
+        return x
+
+
+class PaddingInverted(Transformer):
+    def padding_mask(self, query, key):
+        mask = (key == PAD)[:, None, None, :]
+        return mask.expand(-1, -1, query.size(1), -1)
+
+
+class PaddingOfQueries(Transformer):
+    def padding_mask(self, query, key):
+        mask = (query != PAD)[:, None, :, None]
+        return mask.expand(-1, -1, -1, key.size(1))
+
+
+class CrossUnmasked(DecoderLayer):
+    def forward(self, x, memory, mask, tgt_mask):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, tgt_mask)))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory, None)))
+        return self.norm3(x + self.dropout(self.ff(x)))
+
+
+MASKS = [
+    sick(
+        "causal mask inverted",
+        "triu for tril: each position sees what comes after it, and not its past.",
+        "mask_inverted",
+        transformer=CausalInverted,
+    ),
+    sick(
+        "causal mask unused",
+        "The causal mask is computed and never given to the decoder's layers.",
+        "causal_mask_missing",
+        transformer=CausalUnused,
+    ),
+    sick(
+        "padding mask inverted",
+        "== for !=: attention sees the padding and none of the words.",
+        "mask_inverted",
+        transformer=PaddingInverted,
+    ),
+    sick(
+        "padding mask of the queries",
+        "The padding mask lies along the queries: padded keys are seen.",
+        "mask_axis",
+        transformer=PaddingOfQueries,
+    ),
+    sick(
+        "padding unmasked in cross-attention",
+        "The source's padding mask is computed, and cross-attention gets None.",
+        "padding_mask_missing",
+        decoder_layer=CrossUnmasked,
+    ),
+]
+
+
+# Sick: layers and how they are put together
+
+
+class CrossToItself(DecoderLayer):
+    def forward(self, x, memory, mask, tgt_mask):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, tgt_mask)))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, x, x, tgt_mask)))
+        return self.norm3(x + self.dropout(self.ff(x)))
+
+
+class NoResidualAttentionEncoder(EncoderLayer):
+    def forward(self, x, mask):
+        x = self.norm1(self.dropout(self.attention(x, x, x, mask)))
+        return self.norm2(x + self.dropout(self.ff(x)))
+
+
+class NoResidualAttentionDecoder(DecoderLayer):
+    def forward(self, x, memory, mask, tgt_mask):
+        x = self.norm1(self.dropout(self.self_attention(x, x, x, tgt_mask)))
+        x = self.norm2(self.dropout(self.cross_attention(x, memory, memory, mask)))
+        return self.norm3(x + self.dropout(self.ff(x)))
+
+
+class NoResidualFeedForwardEncoder(EncoderLayer):
+    def forward(self, x, mask):
+        x = self.norm1(x + self.dropout(self.attention(x, x, x, mask)))
+        return self.norm2(self.dropout(self.ff(x)))
+
+
+class NoResidualFeedForwardDecoder(DecoderLayer):
+    def forward(self, x, memory, mask, tgt_mask):
+        x = self.norm1(x + self.dropout(self.self_attention(x, x, x, tgt_mask)))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory, mask)))
+        return self.norm3(self.dropout(self.ff(x)))
+
+
+class NormOverPositions(LayerNorm):
+    def forward(self, x):
+        mean = x.mean(1, keepdim=True)
+        variance = x.var(1, keepdim=True, unbiased=False)
+        return self.gain * (x - mean) / torch.sqrt(variance + 1e-6) + self.bias
+
+
+class NormOverAll(LayerNorm):
+    def forward(self, x):
+        mean = x.mean((1, 2), keepdim=True)
+        variance = x.var((1, 2), keepdim=True, unbiased=False)
+        return self.gain * (x - mean) / torch.sqrt(variance + 1e-6) + self.bias
+
+
+class Swapped(Transformer):
+    def forward(self, tgt, src):  # and is called with (src, tgt)
+        return self.output(self.decode(self.encode(src), src, tgt))
+
+
+class Detached(Transformer):
+    def forward(self, src, tgt):
+        memory = self.encode(src).detach()
+        return self.output(self.decode(memory, src, tgt))
+
+
+class PythonList(Transformer):
+    def stack(self, layer):
+        return [layer() for _ in range(N_LAYERS)]
+
+
+class OneLayerTwice(Transformer):
+    def stack(self, layer):
+        return nn.ModuleList([layer()] * N_LAYERS)
+
+
+class LargeStart(Transformer):
+    def initialize(self):
+        for p in self.parameters():
+            if p.dim() > 1:
+                nn.init.xavier_uniform_(p, gain=100.0)
+
+
+def swapped() -> Patient:
+    """Its author brings no training step: there, the lengths would not fit."""
+    model = Swapped()
+    return Patient(model=model, vocab_size=VOCAB_SIZE, greedy=Greedy(model))
+
+
+LAYERS = [
+    sick(
+        "cross-attention to itself",
+        "Cross-attention takes keys and values from the decoder, not from the memory.",
+        "memory_ignored",
+        decoder_layer=CrossToItself,
+    ),
+    sick(
+        "no residual around attention",
+        "The input is not added to the output of attention.",
+        "residual_missing",
+        encoder_layer=NoResidualAttentionEncoder,
+        decoder_layer=NoResidualAttentionDecoder,
+    ),
+    sick(
+        "no residual around feed-forward",
+        "The input is not added to the output of the feed-forward layer.",
+        "residual_missing",
+        encoder_layer=NoResidualFeedForwardEncoder,
+        decoder_layer=NoResidualFeedForwardDecoder,
+    ),
+    sick(
+        "norm over the positions",
+        "LayerNorm takes mean and variance over the positions, dim=1.",
+        "norm_axis",
+        norm=NormOverPositions,
+    ),
+    sick(
+        "norm over positions and features",
+        "LayerNorm takes one mean and one variance over the whole sentence.",
+        "norm_axis",
+        norm=NormOverAll,
+    ),
+    Case(
+        "classic: source and target swapped",
+        "forward takes (tgt, src) and is called with (src, tgt).",
+        "swapped",
+        swapped,
+    ),
+    sick(
+        "encoder detached",
+        "The encoder's output is detached: no gradient reaches the encoder.",
+        "encoder_detached",
+        transformer=Detached,
+    ),
+    sick(
+        "layers in a list",
+        "Layers are in a Python list: their parameters are not the model's.",
+        "unregistered",
+        transformer=PythonList,
+    ),
+    sick(
+        "[layer] * N",
+        "nn.ModuleList([layer] * N) holds one layer N times.",
+        "shared_layer",
+        transformer=OneLayerTwice,
+    ),
+    sick(
+        "initialization 100 times too large",
+        "All matrices start with a gain of 100 in place of 1.",
+        "init_large",
+        transformer=LargeStart,
+    ),
+]
+
+
+# Sick: labels and loss
+
+
+class Unshifted(Training):
+    def shift(self, tgt):
+        return tgt, tgt
+
+
+class ShiftedTwice(Training):
+    def shift(self, tgt):
+        tgt_in, labels = tgt[:, :-1], tgt[:, 1:]
+        return tgt_in[:, :-1], labels[:, 1:]  # as if the labels were the inputs
+
+
+class NoEndToken(Training):
+    def shift(self, tgt):
+        tgt = tgt.masked_fill(tgt == EOS, PAD)
+        return tgt[:, :-1], tgt[:, 1:]
+
+
+class PaddingCounts(Training):
+    def loss(self, logits, labels):
+        logits = logits.reshape(-1, logits.size(-1))
+        return F.cross_entropy(logits, labels.reshape(-1), reduction="sum")
+
+
+class SoftmaxFirst(Training):
+    def loss(self, logits, labels):
+        return super().loss(F.softmax(logits, dim=-1), labels)
+
+
+class MeanOverPadding(SmoothedTraining):
+    def count(self, batches):
+        return sum(self.shift(tgt)[1].numel() for _, tgt in batches)
+
+
+LABELS = [
+    sick(
+        "labels not shifted",
+        "The decoder is given the very tokens that it must say.",
+        "labels_not_shifted",
+        training=Unshifted,
+    ),
+    sick(
+        "labels shifted twice",
+        "Labels are shifted a second time: each is the token after the next.",
+        "labels_shifted_twice",
+        training=ShiftedTwice,
+    ),
+    sick(
+        "no end token in training",
+        "The end token is cut from every target: the model never learns to stop.",
+        "end_token_untrained",
+        training=NoEndToken,
+    ),
+    sick(
+        "padding in the loss",
+        "Cross entropy lacks ignore_index: the model learns to say padding.",
+        "padding_in_loss",
+        training=PaddingCounts,
+    ),
+    sick(
+        "softmax before cross entropy",
+        "Cross entropy takes a softmax of what is one already.",
+        "softmax_twice",
+        training=SoftmaxFirst,
+    ),
+    sick(
+        "mean over padding",
+        "The summed loss is divided by all positions, with the padded ones.",
+        "mean_over_padding",
+        transformer=PreNormTransformer,
+        training=MeanOverPadding,
+    ),
+]
+
+
+# Sick: updates and decoding
+
+
+class Undivided(Training):
+    def backward(self, batches):
+        total = 0.0
+        for src, tgt in batches:
+            tgt_in, labels = self.shift(tgt)
+            n_labels = int((labels != PAD).sum())  # of this piece alone
+            loss = self.loss(self.model(src, tgt_in), labels) / n_labels
+            loss.backward()
+            total += loss.item()
+        return total
+
+
+class ScheduleInTheLoop(Training):
+    def step(self, batches):
+        self.model.train()
+        self.optimizer.zero_grad()
+        total, n_labels = 0.0, self.count(batches)
+        for i, (src, tgt) in enumerate(batches, start=1):
+            tgt_in, labels = self.shift(tgt)
+            loss = self.loss(self.model(src, tgt_in), labels) / n_labels
+            loss.backward()
+            total += loss.item()
+            if i == len(batches):
+                self.optimizer.step()
+            self.schedule.step()
+        return total
+
+
+class RateZero(Training):
+    def rate(self, step):
+        return 1e-3 * min(1.0, step / WARMUP)  # 0 at step 0
+
+    def step(self, batches):
+        self.model.train()
+        self.optimizer.zero_grad()
+        loss = self.backward(batches)
+        self.optimizer.step()  # and the schedule stays at step 0
+        return loss
+
+
+class StartsWithPadding(Greedy):
+    def start(self, rows):
+        return torch.zeros(rows, 1, dtype=torch.long)
+
+
+class NeverStops(Greedy):
+    @torch.no_grad()
+    def __call__(self, src):
+        self.model.eval()
+        ys = self.start(src.size(0))
+        for _ in range(src.size(1) + 20):
+            next_word = self.model(src, ys)[:, -1].argmax(-1)
+            ys = torch.cat([ys, next_word.unsqueeze(1)], dim=1)
+        return ys[:, 1:]
+
+
+UPDATES = [
+    sick(
+        "accumulation not divided",
+        "Each micro-batch has its own mean, and their gradients are summed.",
+        "accumulation_not_divided",
+        training=Undivided,
+    ),
+    sick(
+        "schedule advances with each micro-batch",
+        "schedule.step() stands in the loop over micro-batches.",
+        "schedule_per_microbatch",
+        training=ScheduleInTheLoop,
+    ),
+    sick(
+        "rate zero",
+        "The rate rises from 0, but the schedule is never advanced.",
+        "rate_zero",
+        training=RateZero,
+    ),
+    sick(
+        "decoding starts with padding",
+        "Decoding starts from torch.zeros, which is padding; training starts with BOS.",
+        "start_token",
+        greedy=StartsWithPadding,
+    ),
+    sick(
+        "decoding never stops",
+        "Decoding goes on to its longest length, past the end token.",
+        "end_token_ignored",
+        greedy=NeverStops,
+    ),
+]
+
+SICK = POSITIONS + ATTENTION + MASKS + LAYERS + LABELS + UPDATES
