@@ -9,6 +9,9 @@ from annotated_transformer.doctor.patient import Ids
 from annotated_transformer.doctor.visit import Visit
 from tests.patients.cases import Case, collect
 
+# nn.Transformer's fast path in eval() packs padded batches, and says that it is new.
+pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+
 HEALTHY, SICK = collect("HEALTHY"), collect("SICK")
 LENGTHS = [(7, 3), (5, 6), (2, 4)]  # words of source and target in each row
 
@@ -71,7 +74,18 @@ def test_healthy_ones_learn_one_batch(case):
     assert after < before / 2
 
 
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("case", named(HEALTHY))
+def test_healthy_ones_update_once_from_several_pieces(case):
+    visited = visit(case, seed=0)
+    patient = visited.patient
+    if patient.train_step is None or patient.optimizer is None:
+        pytest.skip("it comes without a training step or an optimizer")
+    updates = []
+    patient.optimizer.register_step_post_hook(lambda *_: updates.append(1))
+    patient.train_step([visited.sentences(LENGTHS), visited.sentences(LENGTHS[:1])])
+    assert len(updates) == 1
+
+
 @pytest.mark.parametrize("case", named(HEALTHY + SICK))
 def test_greedy_gives_a_row_for_each_source(case):
     visited = visit(case, seed=0)

@@ -467,6 +467,26 @@ class SchedulerInTheLoop(Training):
         return total
 
 
+class StaysInEval(Training):
+    def __init__(self, model):
+        super().__init__(model)
+        model.eval()  # a first look at the validation set
+
+    def step(self, batches):
+        self.optimizer.zero_grad()
+        n_labels = sum((self.pairs(tgt)[1] != PAD).sum() for _, tgt in batches)
+        total = 0.0
+        for src, tgt in batches:
+            tgt_in, labels = self.pairs(tgt)
+            logits = self.model(src, tgt_in)
+            loss = self.loss(logits, labels, reduction="sum") / n_labels
+            loss.backward()
+            total += loss.item()
+        self.optimizer.step()
+        self.scheduler.step()
+        return total
+
+
 class WithDropout(Greedy):
     @torch.inference_mode()
     def __call__(self, src):
@@ -504,6 +524,12 @@ TRAINING = [
         "scheduler.step() stands in the loop over micro-batches.",
         "schedule_per_microbatch",
         training=SchedulerInTheLoop,
+    ),
+    sick(
+        "training in eval mode",
+        "train() is never called after the first validation: dropout never happens.",
+        "dropout_never",
+        training=StaysInEval,
     ),
     sick(
         "decoding with dropout",

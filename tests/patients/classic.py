@@ -703,6 +703,12 @@ class LargeStart(Transformer):
                 nn.init.xavier_uniform_(p, gain=100.0)
 
 
+class LastNormsForgotten(PreNormTransformer):
+    def forward(self, src, tgt):
+        x = self.decode(self.encode(src), src, tgt)
+        return F.log_softmax(self.output(x), dim=-1)
+
+
 def swapped() -> Patient:
     """Its author brings no training step: there, the lengths would not fit."""
     model = Swapped()
@@ -771,6 +777,13 @@ LAYERS = [
         "All matrices start with a gain of 100 in place of 1.",
         "init_large",
         transformer=LargeStart,
+    ),
+    sick(
+        "last norms forgotten",
+        "Pre-norm's last norms are made in the constructor and never called.",
+        "unused_parameters",
+        transformer=LastNormsForgotten,
+        training=SmoothedTraining,
     ),
 ]
 
@@ -883,6 +896,16 @@ class ScheduleInTheLoop(Training):
         return total
 
 
+class ZeroedTooLate(Training):
+    def step(self, batches):
+        self.model.train()
+        loss = self.backward(batches)
+        self.optimizer.zero_grad()
+        self.optimizer.step()
+        self.schedule.step()
+        return loss
+
+
 class RateZero(Training):
     def rate(self, step):
         return 1e-3 * min(1.0, step / WARMUP)  # 0 at step 0
@@ -923,6 +946,12 @@ UPDATES = [
         "schedule.step() stands in the loop over micro-batches.",
         "schedule_per_microbatch",
         training=ScheduleInTheLoop,
+    ),
+    sick(
+        "gradients zeroed too late",
+        "zero_grad() stands between backward() and step(): no gradient is left.",
+        "no_update",
+        training=ZeroedTooLate,
     ),
     sick(
         "rate zero",
