@@ -348,9 +348,8 @@ class FrozenEncoder(Halves):
 class OutputTooSmall(Halves):
     def __init__(self):
         super().__init__()
-        self.output = nn.Linear(
-            D_MODEL, VOCAB_SIZE - 1
-        )  # the largest id, not its count
+        largest_id = VOCAB_SIZE - 1
+        self.output = nn.Linear(D_MODEL, largest_id)  # ids count from 0
 
 
 class SoftmaxAtTheEnd(BoxTransformer):
