@@ -161,8 +161,9 @@ def hugging_face(model: Any) -> dict[str, Any]:
         "eos": first["eos"],
     }
     src_size = getattr(config, "vocab_size", None)
+    own_pad = None if pad in special.values() else pad
     return {
-        "model": sequence_pair(model, pad) if both else ids_alone(model),
+        "model": sequence_pair(model, pad) if both else ids_alone(model, own_pad),
         "module": model,
         "decoder_only": not both,
         "vocab_size": getattr(config, "decoder_vocab_size", None) or src_size,
@@ -193,9 +194,14 @@ def sequence_pair(model: Any, pad: int | None) -> Callable[[Ids, Ids], Any]:
     return call
 
 
-def ids_alone(model: Any) -> Callable[[Ids], Any]:
-    """Call it with ids: padding stands at the end, where the causal mask hides it."""
-    return lambda ids: model(input_ids=ids)
+def ids_alone(model: Any, pad: int | None) -> Callable[[Ids], Any]:
+    """Call it with ids; padding is masked if it has an id of its own."""
+
+    def call(ids: Ids) -> Any:
+        mask = None if pad is None else (ids != pad).long()
+        return model(input_ids=ids, attention_mask=mask)
+
+    return call
 
 
 def module_of(model: Any) -> nn.Module | None:
