@@ -1,8 +1,7 @@
 """What is examined: a model, and whatever of its training and decoding is given."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import torch

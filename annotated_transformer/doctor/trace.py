@@ -227,6 +227,19 @@ class Trace:
             output=values,
         )
 
+    def sides_of_leaves(self) -> dict[int, frozenset[str]]:
+        """By address, the sides whose vectors each parameter met."""
+        met: dict[int, frozenset[str]] = {}
+        for node in self.nodes:
+            for value in tree_leaves(node.args):
+                if isinstance(value, Tensor) and node.tokens:
+                    pointer = value.data_ptr()
+                    met[pointer] = met.get(pointer, frozenset()) | node.tokens
+        return {
+            leaf.data_ptr(): met.get(leaf.data_ptr(), frozenset())
+            for leaf in self.leaves
+        }
+
     def of_kind(self, *kinds: str) -> list[Attention]:
         """The attentions of these kinds, in order."""
         return [a for a in self.attentions if a.kind in kinds]
@@ -340,8 +353,6 @@ def total_scale(path: list[Node], query: Node, key: Node) -> float:
     Positive: what a sign would do, softmax shows.
     """
     scale = math.prod(factor(node) or 1.0 for node in path)
-    if path[-1].op == "baddbmm":
-        scale *= path[-1].func and 1.0
     for node in (query, key):
         while node.named(SHAPES) or factor(node):
             scale *= factor(node) or 1.0

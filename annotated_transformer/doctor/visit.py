@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from annotated_transformer.doctor.patient import Ids, Patient
+from annotated_transformer.doctor.trace import Trace
 
 
 @dataclass
@@ -20,6 +22,7 @@ class Visit:
     )
     pictures: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    proven: dict[str, str] = field(default_factory=dict)  # causes, with their words
 
     @property
     def module(self) -> nn.Module | None:
@@ -78,4 +81,36 @@ class Visit:
 
     def logits(self, *ids: Ids) -> Tensor:
         """The patient's logits (batch, tgt, vocab), in float32, in its present mode."""
-        return self.patient(*ids).float()
+        return self.output(*ids).detach()
+
+    def output(self, *ids: Ids) -> Tensor:
+        """The same with their gradient, which also avoids fast paths of inference."""
+        with torch.enable_grad():
+            return self.patient(*ids).float()
+
+    @cached_property
+    def examples(self) -> tuple[Ids, ...]:
+        """What most examinations are done on: three sentences, (src, tgt_in) or (ids,).
+
+        The first is whole, the others are padded; no two axes are equally long.
+        """
+        *src, tgt = self.sentences([(10, 7), (6, 4), (8, 5)])
+        return *src, tgt[:, :-1]
+
+    def named(self, ids: tuple[Ids, ...]) -> dict[str, Ids]:
+        """Ids by their side: "src" and "tgt"."""
+        return dict(zip(("src", "tgt")[-len(ids) :], ids, strict=True))
+
+    def real(self, ids: Ids) -> Tensor:
+        """Which positions are no padding, (batch, length)."""
+        pad = self.patient.pad
+        return torch.ones_like(ids, dtype=torch.bool) if pad is None else ids != pad
+
+    @cached_property
+    def trace(self) -> Trace | None:
+        """What a forward pass on the examples does; None if it cannot be followed."""
+        try:
+            return Trace(self.logits, **self.named(self.examples))
+        except Exception as error:  # a model that no dispatch mode can follow
+            self.facts["not_traced"] = f"{type(error).__name__}: {error}"
+            return None

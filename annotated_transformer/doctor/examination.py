@@ -1,0 +1,136 @@
+"""The whole examination: every examination that fits, and the patient as before."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from annotated_transformer.doctor.adapters import as_patient
+from annotated_transformer.doctor.keep import unchanged
+from annotated_transformer.doctor.learning import learning
+from annotated_transformer.doctor.patient import Patient
+from annotated_transformer.doctor.report import (
+    FINDING,
+    HEALTHY,
+    SKIPPED,
+    Report,
+    Result,
+)
+from annotated_transformer.doctor.using import using
+from annotated_transformer.doctor.visit import Visit
+from annotated_transformer.doctor.wiring import wiring
+from annotated_transformer.errors import InputError
+
+
+def examine(model: Any, vocab_size: int | None = None, **parts: Any) -> Report:
+    """Examine a Transformer, and report what is wrong with it, worst first.
+
+    `model` maps (src, tgt_in), or ids alone, to logits (batch, tgt, vocab): a module or
+    a function of any framework on PyTorch, or a `Patient`; `parts` are further fields
+    of `Patient`, such as `train_step` and `greedy`. Weights, gradients, modes,
+    optimizers and random states are as before afterwards. Raises InputError for what
+    cannot be examined.
+    """
+    patient = as_patient(model, vocab_size, **parts)
+    began = time.perf_counter()
+    with unchanged(patient):
+        visit = Visit(patient)
+        if visit.module is not None:
+            visit.module.eval()
+        results = list(results_of(visit))
+    visit.facts["seconds"] = round(time.perf_counter() - began, 1)
+    if visit.module is not None:
+        visit.facts["parameters"] = sum(p.numel() for p in visit.module.parameters())
+    return Report(results, visit.facts, visit.pictures)
+
+
+def results_of(visit: Visit) -> Iterator[Result]:
+    """The results of all examinations; one that fails is skipped, and says why."""
+    fits = list(guarded(vocabulary, visit))
+    yield from fits
+    if any(result.causes == ("swapped",) for result in fits):
+        return  # nothing else can be trusted
+    for examination in [*wiring(visit), learning, using]:
+        if visit.module is not None:
+            visit.module.eval()
+        yield from guarded(examination, visit)
+
+
+def guarded(
+    examination: Callable[[Visit], Iterator[Result]], visit: Visit
+) -> Iterator[Result]:
+    """An examination's results, and a line in the place of what went wrong in it."""
+    try:
+        yield from examination(visit)
+    except InputError:
+        raise
+    except Exception as error:
+        name = examination.__name__.replace("_", " ")
+        words = f"{name} could not be examined: {type(error).__name__}: {error}"
+        yield Result(examination=name, kind=SKIPPED, says=words)
+
+
+def vocabulary(visit: Visit) -> Iterator[Result]:
+    """Every id of the vocabulary must be read, and have a logit.
+
+    Raises InputError if the model fails on ordinary ids, too.
+    """
+    name, size = "vocabulary", visit.patient.vocab_size
+    try:
+        logits = visit.logits(*with_last_words(visit))
+    except InputError:
+        raise
+    except Exception as error:
+        visit.patient = replace(visit.patient, vocab_size=max(8, size // 2))
+        try:
+            visit.logits(*visit.examples)
+        except Exception as second:
+            raise InputError(
+                "the model fails on ids (batch, length) of int64: "
+                f"{type(second).__name__}: {second}"
+            ) from second
+        says = f"id {size - 1}, the last of a vocabulary of {size}, fails "
+        says += f"({type(error).__name__}: {error})"
+        yield wrong_size(name, says)
+        return
+    *_, tgt = visit.examples
+    if logits.size(1) != tgt.size(1):
+        yield Result(
+            examination="shapes",
+            kind=FINDING,
+            says=f"logits for {logits.size(1)} positions, where the target has "
+            f"{tgt.size(1)} and the source {visit.examples[0].size(1)}",
+            measured=str(logits.size(1)),
+            expected=str(tgt.size(1)),
+            causes=("swapped",),
+            weight=100.0,
+        )
+    elif logits.size(2) != size:
+        yield wrong_size(name, f"{logits.size(2)} logits for a vocabulary of {size}")
+        visit.patient = replace(visit.patient, vocab_size=min(size, logits.size(2)))
+    else:
+        yield Result(
+            examination=name, kind=HEALTHY, says=f"all {size} ids are read and scored"
+        )
+
+
+def wrong_size(name: str, says: str) -> Result:
+    """The vocabulary and the model do not fit."""
+    return Result(
+        examination=name,
+        kind=FINDING,
+        says=says,
+        causes=("vocab_size",),
+        weight=100.0,
+    )
+
+
+def with_last_words(visit: Visit) -> tuple[Any, ...]:
+    """The examples, with the last id of each vocabulary in them."""
+    patient = visit.patient
+    sizes = {"src": patient.src_vocab_size or patient.vocab_size}
+    sizes["tgt"] = patient.vocab_size
+    named = {side: ids.clone() for side, ids in visit.named(visit.examples).items()}
+    for side, ids in named.items():
+        ids[0, 1] = sizes[side] - 1
+    return tuple(named.values())
