@@ -1,0 +1,299 @@
+"""Greedy and beam search: the likeliest tokens, a right start, and an end."""
+
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+
+from annotated_transformer.doctor.forcing import (
+    PROVEN,
+    SYMPTOM,
+    disagreement,
+    log_prob,
+    sources,
+    starts_of,
+    training_start,
+    without_prompt,
+)
+from annotated_transformer.doctor.patient import Ids
+from annotated_transformer.doctor.report import FINDING, NOTE, Result
+from annotated_transformer.doctor.script import Script, TooLong
+from annotated_transformer.doctor.theirs import searched
+from annotated_transformer.doctor.visit import Visit
+
+Search = Callable[[Ids], Any]
+
+
+def greedy(visit: Visit, search: Search) -> Iterator[Result]:
+    """Does it take the model's likeliest token, begin as training did, and end?"""
+    src = sources(visit, 3)
+    scripted = yield from follow_script(visit, "greedy search", search)
+    begun = scripted.start if scripted else None
+    try:
+        with Script(visit, src).played():
+            rows = searched(search, src)
+    except TooLong:
+        yield endless("greedy search", NOTE)
+        return
+    yield from compare_greedy(visit, src, rows, begun)
+    yield from mode(visit, search)
+
+
+def compare_greedy(
+    visit: Visit, src: Ids, rows: list[list[int]], begun: int | None
+) -> Iterator[Result]:
+    """Greedy search's own output, against the model that is shown all of it at once."""
+    name = "greedy search against teacher forcing"
+    trained = training_start(visit)
+    if visit.patient.decoder_only:
+        wrong, told_as = without_prompt(visit, src, rows)
+        starts = [] if wrong else [trained]
+    else:
+        starts = starts_of(visit, src, rows, begun)
+        told_as = disagreement(visit, src, rows, trained)
+    if not starts:
+        yield Result(
+            examination=name,
+            kind=FINDING,
+            says=f"greedy search does not give the model's likeliest tokens: {told_as}",
+            measured=told_as,
+            expected="each token is the likeliest after those before it",
+            causes=["greedy_wrong", "start_token", "positions_wrong"],
+            weight=PROVEN,
+        )
+        return
+    if trained not in starts:
+        yield Result(
+            examination=name,
+            kind=FINDING,
+            says=f"decoding begins with token {starts[0]}, training with {trained}",
+            measured=f"first decoder input {starts[0]}",
+            expected=f"{trained}, as in training",
+            causes=["start_token"],
+            weight=PROVEN,
+        )
+
+
+def mode(visit: Visit, search: Search) -> Iterator[Result]:
+    """Called in the middle of training, does it decode without dropout?"""
+    if visit.module is None:
+        return
+    src = sources(visit, 2)
+    heard = Script(visit, src, chain(visit)[0])
+    ids = visit.sentences([(4, 4), (4, 4)])
+    before = [module.training for module in visit.module.modules()]
+    visit.module.train()
+    try:
+        first, second = visit.logits(*ids), visit.logits(*ids)
+        with heard.played():
+            searched(search, src)
+    except TooLong:
+        return
+    finally:
+        for module, training in zip(visit.module.modules(), before, strict=True):
+            module.training = training
+    if heard.training and not torch.equal(first, second):
+        yield Result(
+            examination="greedy search, called while training",
+            kind=FINDING,
+            says="greedy search decodes in train(), with dropout: each run differs",
+            measured="the module is in train() while decoding",
+            expected="eval(), and train() again afterwards",
+            causes=["greedy_wrong"],
+            weight=SYMPTOM,
+        )
+
+
+def chain(visit: Visit) -> tuple[dict[int | None, dict[int, float]], list[int]]:
+    """A script of three words and the end token, and the words."""
+    a, b, c = visit.words(1, 3)[0].tolist()
+    follows = {None: a, a: b, b: c, c: visit.patient.eos}
+    return {token: {after: 0.9999} for token, after in follows.items()}, [a, b, c]
+
+
+def follow_script(
+    visit: Visit, name: str, search: Search
+) -> Generator[Result, None, Script | None]:
+    """Let a search follow a script: does it say the words, and stop at the end?
+
+    Returns the script, or None if the search could not be listened to.
+    """
+    chances, words = chain(visit)
+    src = sources(visit, 2)
+    script = Script(visit, src, chances)
+    try:
+        with script.played():
+            rows = searched(search, src)
+    except TooLong:
+        yield endless(name, FINDING)
+        return script
+    if not script.steps:
+        return None
+    said = [as_said(visit, src, row, words) for row in rows]
+    yield from compare_script(name, said, words)
+    return script
+
+
+def compare_script(
+    name: str, said: list[list[int]], words: list[int]
+) -> Iterator[Result]:
+    """What a search said, against the words of its script."""
+    wrong = next((row for row in said if row != words), words)
+    if wrong[: len(words)] != words:
+        cause = "beam_wrong" if name.startswith("beam") else "greedy_wrong"
+        yield Result(
+            examination=f"{name}, scripted",
+            kind=FINDING,
+            says=f"the model says tokens {words}; the {name} gives {wrong[:8]}",
+            measured=str(wrong[:8]),
+            expected=str(words),
+            causes=[cause, "end_token_ignored"],
+            weight=PROVEN,
+        )
+    elif wrong != words:
+        yield Result(
+            examination=f"{name}, scripted",
+            kind=FINDING,
+            says=f"the model says 3 words and the end token; the {name} goes on "
+            f"to {len(wrong)} tokens",
+            measured=f"{len(wrong)} tokens",
+            expected="3, then the end",
+            causes=["end_token_ignored"],
+            weight=PROVEN,
+        )
+
+
+def as_said(visit: Visit, src: Ids, row: list[int], words: list[int]) -> list[int]:
+    """A row without what was given, the end token and the padding after it."""
+    p = visit.patient
+    given = src[0].tolist() if p.decoder_only else []
+    for prompt in src.tolist() if given else []:
+        if row[: len(prompt)] == prompt:
+            row = row[len(prompt) :]
+    if not given and row and row[0] not in words:
+        row = row[1:]  # the start token
+    after = row[row.index(p.eos) :] if p.eos in row else []
+    if all(token in (p.eos, p.pad) for token in after):
+        row = row[: len(row) - len(after)]
+    while row and row[-1] == p.pad:
+        row = row[:-1]
+    return row
+
+
+def endless(name: str, kind: str) -> Result:
+    """Decoding did not end while one waited."""
+    causes = ["end_token_ignored"] if kind == FINDING else []
+    what = "after the end token" if causes else "and the model said no end token"
+    return Result(
+        examination=name,
+        kind=kind,
+        says=f"the {name} did not stop in 300 steps or 20 seconds, {what}",
+        measured="more than 300 steps, or 20 seconds",
+        expected="an end, and a limit of tokens",
+        causes=causes,
+        weight=PROVEN if causes else 0.0,
+    )
+
+
+def beam(visit: Visit, search: Callable[[Ids, int], Any]) -> Iterator[Result]:
+    """A beam of one is greedy search; two beams find what greedy search misses."""
+    one = partial(of_size, search, 1)
+    scripted = yield from follow_script(visit, "beam search", one)
+    fine = True
+    if scripted is not None:
+        for result in traps(visit, partial(of_size, search, 2)):
+            fine = False
+            yield result
+    src = sources(visit, 4)
+    try:
+        with Script(visit, src).played():
+            rows = searched(one, src)
+        with Script(visit, src).played():
+            beams = searched(partial(of_size, search, 4), src)
+    except TooLong:
+        yield endless("beam search", NOTE)
+        return
+    start = scripted.start if scripted else None
+    right = starts_of(visit, src, rows, start)
+    if not right:
+        says = disagreement(visit, src, rows, training_start(visit))
+        yield Result(
+            examination="a beam of one against teacher forcing",
+            kind=FINDING,
+            says=f"a beam of one is not greedy search: {says}",
+            measured=says,
+            expected="each token is the likeliest after those before it",
+            causes=["beam_wrong", "cache_wrong"],
+            weight=PROVEN,
+        )
+    else:
+        yield from likelihood(visit, src, rows, beams, right[0], fine)
+
+
+def of_size(search: Callable[[Ids, int], Any], size: int, src: Ids) -> Any:
+    """The search with so many beams."""
+    return search(src, size)
+
+
+def traps(visit: Visit, search: Search) -> Iterator[Result]:
+    """Two scripts: one for who forgets to add, one for who mixes up histories."""
+    a, b, x, y = visit.words(1, 4)[0].tolist()
+    end = visit.patient.eos
+    rest: dict[int | None, dict[int, float]] = {y: {end: 0.999}}
+    rest[None] = {a: 0.9, b: 0.0999}
+    add = rest | {a: {x: 0.5}, b: {y: 0.9}, x: {end: 0.6}}
+    rest[None] = {a: 0.6, b: 0.3999}
+    history = rest | {a: {x: 0.3}, b: {y: 0.9}, x: {end: 0.999}}
+    for chances, words, what in (
+        (add, [a, x], "adds log-probabilities"),
+        (history, [b, y], "keeps two histories apart"),
+    ):
+        src = sources(visit, 2)
+        try:
+            with Script(visit, src, chances).played():
+                rows = searched(search, src)
+        except TooLong:
+            yield endless("beam search", FINDING)
+            return
+        said = [as_said(visit, src, row, [a, b]) for row in rows]
+        wrong = [row for row in said if row != words]
+        if wrong:
+            yield Result(
+                examination="two beams, scripted",
+                kind=FINDING,
+                says=f"two beams miss the likeliest output, which a search that {what} "
+                f"finds: {wrong[0][:8]} instead of {words}",
+                measured=str(wrong[0][:8]),
+                expected=str(words),
+                causes=["beam_wrong"],
+                weight=PROVEN,
+            )
+
+
+def likelihood(
+    visit: Visit,
+    src: Ids,
+    rows: list[list[int]],
+    beams: list[list[int]],
+    start: int,
+    fine: bool,
+) -> Iterator[Result]:
+    """Four beams should find outputs at least as likely as greedy search's."""
+    worse = []
+    for one, low, high in zip(src, rows, beams, strict=True):
+        (one_sum, one_mean), (four_sum, four_mean) = (
+            log_prob(visit, one, row, start) for row in (low, high)
+        )
+        worse.append(four_sum < one_sum - 0.5 and four_mean < one_mean - 0.02)
+    if sum(worse) >= 3:
+        causes = ["beam_wrong", "cache_not_reordered"]
+        yield Result(
+            examination="four beams against one",
+            kind=FINDING,
+            says=f"four beams find less likely outputs than one: {sum(worse)} of 4",
+            measured=f"{sum(worse)} of 4 sources",
+            expected="0, or now and then 1",
+            causes=causes[::-1] if fine else causes,
+            weight=SYMPTOM,
+        )
