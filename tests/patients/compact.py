@@ -197,15 +197,16 @@ class Translator(nn.Module):
         cross = [block.cross.keys_values(memory) for block in self.decoder]
         return State(cross, [(k[:, :, :0], v[:, :, :0]) for k, v in cross], mask)
 
+    def causal(self, new: int, old: int) -> Tensor:
+        """What new positions may look at: (new, old + new)."""
+        return torch.ones(new, old + new, dtype=torch.bool).tril(old)
+
     def decode(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
         """Logits after each of the new tokens (B, new, V), and the state after all."""
-        new, old = ids.size(1), state.length
-        causal = torch.ones(new, old + new, dtype=torch.bool, device=ids.device)
-        x, past = self.embed(ids, self.wpe_tgt, old), []
+        causal = self.causal(ids.size(1), state.length).to(ids.device)
+        x, past = self.embed(ids, self.wpe_tgt, state.length), []
         for i, block in enumerate(self.decoder):
-            x, kv = block(
-                x, causal.tril(old), state.past[i], state.cross[i], state.mask
-            )
+            x, kv = block(x, causal, state.past[i], state.cross[i], state.mask)
             past.append(kv)
         return self.lm_head(self.norm_tgt(x)), replace(state, past=past)
 
@@ -286,6 +287,8 @@ class GPT(nn.Module):
 class Trainer:
     """AdamW with weight decay for matrices only, warmup and cosine, accumulation."""
 
+    pad = PAD
+
     def __init__(self, model: nn.Module):
         self.model = model
         self.optimizer = torch.optim.AdamW(self.groups(), lr=3e-3, betas=(0.9, 0.95))
@@ -308,7 +311,10 @@ class Trainer:
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Summed: `step` divides by the tokens of the whole batch."""
         return F.cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), ignore_index=PAD, reduction="sum"
+            logits.flatten(0, 1),
+            labels.flatten(),
+            ignore_index=self.pad,
+            reduction="sum",
         )
 
     def begin(self) -> None:
@@ -316,7 +322,7 @@ class Trainer:
         self.optimizer.zero_grad()
 
     def backward(self, loss: Tensor, labels: Tensor, pieces: list) -> None:
-        n_tokens = sum((piece[-1][:, 1:] != PAD).sum() for piece in pieces)
+        n_tokens = sum((piece[-1][:, 1:] != self.pad).sum() for piece in pieces)
         (loss / n_tokens).backward()
 
     def update(self) -> None:
@@ -495,4 +501,3 @@ HEALTHY = [
     ),
     Case("compact: decoder only", "", None, lambda: decoder(GPT())),
 ]
-SICK: list[Case] = []
