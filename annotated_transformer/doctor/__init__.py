@@ -8,7 +8,8 @@
 `annotated-transformer doctor my_model.py:build` does the same in a terminal.
 """
 
+from annotated_transformer.doctor.examination import examine
 from annotated_transformer.doctor.patient import Cache, Patient
 from annotated_transformer.doctor.report import Report, Result
 
-__all__ = ["Cache", "Patient", "Report", "Result"]
+__all__ = ["Cache", "Patient", "Report", "Result", "examine"]

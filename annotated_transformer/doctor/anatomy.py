@@ -142,23 +142,22 @@ def changed_positions(first: Tensor, second: Tensor) -> set[int]:
     return set(differs.any(-1).any(0).nonzero()[:, 0].tolist())
 
 
-def wrong_norms(trace: Trace, d_model: int | None = None) -> list[str]:
+def wrong_norms(trace: Trace) -> list[str]:
     """Norms, or means and deviations, that are not over the last axis alone."""
     found = []
     for node in trace.nodes:
         if not node.tokens or not node.inputs:
             continue
-        source = node.inputs[0].out
+        n_axes = node.inputs[0].out.dim()
         if "batch_norm" in node.op:
             found.append("batch norm")
         elif node.op == "native_layer_norm" and len(node.args[1]) > 1:
             found.append(f"layer norm over {len(node.args[1])} axes")
-        elif node.op in ("mean", "var", "std", "var_mean") and source.dim() >= 3:
+        elif node.op in ("mean", "var", "std", "var_mean") and n_axes >= 3:
             axes = node.args[1] if len(node.args) > 1 else None
             axes = [axes] if isinstance(axes, int) else axes
-            if axes is None or {a % source.dim() for a in axes} != {source.dim() - 1}:
-                if source.is_floating_point() and node.op != "mean_dim":
-                    found.append(f"{node.op} over axis {axes or 'all'}")
+            if {axis % n_axes for axis in axes or range(n_axes)} != {n_axes - 1}:
+                found.append(f"{node.op} over axes {list(axes or range(n_axes))}")
     return found
 
 

@@ -14,7 +14,7 @@ from annotated_transformer.doctor.anatomy import (
     residuals,
     wrong_norms,
 )
-from annotated_transformer.doctor.trace import Attention, Trace, place
+from annotated_transformer.doctor.trace import Attention, Trace
 from annotated_transformer.doctor.visit import Visit
 
 Proof = tuple[str, str, str, str]  # cause, words, measured, expected
@@ -33,6 +33,7 @@ def proofs(visit: Visit) -> Iterator[Proof]:
     yield from mixed_heads(visit, trace)
     for attention in trace.attentions:
         yield from wrong_mask(visit, attention)
+    yield from mixing_norms(visit, trace)
     yield from wrong_scores(visit, trace)
     yield from missing_residuals(trace)
     yield from wrong_positions(visit, trace)
@@ -139,6 +140,20 @@ def mixed_heads(visit: Visit, trace: Trace) -> Iterator[Proof]:
             f"{len(joined)} attentions",
             "0",
         )
+
+
+def mixing_norms(visit: Visit, trace: Trace) -> Iterator[Proof]:
+    """Norms over other axes, in a model where the last word alters the first logits."""
+    norms = wrong_norms(trace)
+    if not norms:
+        return
+    *src, tgt = (ids[:1].clone() for ids in visit.examples)
+    before = visit.logits(*src, tgt)
+    tgt[0, -1] = other_word(visit, tgt[0, -1])
+    after = visit.logits(*src, tgt)
+    if not torch.allclose(before[0, 0], after[0, 0], rtol=1e-4, atol=1e-5):
+        words = f"a norm's statistics mix positions: {norms[0]}"
+        yield "norm_axis", words, norms[0], "over the last axis, d_model, alone"
 
 
 def wrong_mask(visit: Visit, attention: Attention) -> Iterator[Proof]:

@@ -1,6 +1,7 @@
 """The whole examination: every examination that fits, and the patient as before."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 from annotated_transformer.doctor.adapters import as_patient
 from annotated_transformer.doctor.keep import unchanged
 from annotated_transformer.doctor.learning import learning
-from annotated_transformer.doctor.patient import Patient
 from annotated_transformer.doctor.report import (
     FINDING,
     HEALTHY,
@@ -18,7 +18,7 @@ from annotated_transformer.doctor.report import (
 )
 from annotated_transformer.doctor.using import using
 from annotated_transformer.doctor.visit import Visit
-from annotated_transformer.doctor.wiring import wiring
+from annotated_transformer.doctor.wiring import STRUCTURAL, repeats, wiring
 from annotated_transformer.errors import InputError
 
 
@@ -33,11 +33,11 @@ def examine(model: Any, vocab_size: int | None = None, **parts: Any) -> Report:
     """
     patient = as_patient(model, vocab_size, **parts)
     began = time.perf_counter()
-    with unchanged(patient):
-        visit = Visit(patient)
-        if visit.module is not None:
-            visit.module.eval()
+    visit = Visit(patient)
+    with unchanged(patient), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
         results = list(results_of(visit))
+    visit.facts["warnings"] = sorted({str(warning.message) for warning in caught})
     visit.facts["seconds"] = round(time.perf_counter() - began, 1)
     if visit.module is not None:
         visit.facts["parameters"] = sum(p.numel() for p in visit.module.parameters())
@@ -46,13 +46,19 @@ def examine(model: Any, vocab_size: int | None = None, **parts: Any) -> Report:
 
 def results_of(visit: Visit) -> Iterator[Result]:
     """The results of all examinations; one that fails is skipped, and says why."""
-    fits = list(guarded(vocabulary, visit))
-    yield from fits
-    if any(result.causes == ("swapped",) for result in fits):
+    arrived = {m: m.training for m in (visit.module.modules() if visit.module else ())}
+    if visit.module is not None:
+        visit.module.eval()
+    first = [*guarded(vocabulary, visit), *guarded(repeats, visit)]
+    yield from first
+    causes = {cause for result in first for cause in result.causes}
+    if "swapped" in causes:
         return  # nothing else can be trusted
-    for examination in [*wiring(visit), learning, using]:
-        if visit.module is not None:
-            visit.module.eval()
+    for examination in STRUCTURAL if "dropout_in_eval" in causes else wiring(visit):
+        yield from guarded(examination, visit)
+    for examination in (learning, using):
+        for module, training in arrived.items():
+            module.training = training
         yield from guarded(examination, visit)
 
 

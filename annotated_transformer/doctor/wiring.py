@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,30 +10,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from annotated_transformer.doctor.evidence import proofs
-from annotated_transformer.doctor.patient import Ids
 from annotated_transformer.doctor.report import FINDING, HEALTHY, NOTE, SKIPPED, Result
+from annotated_transformer.doctor.trace import Trace
 from annotated_transformer.doctor.visit import Visit
 from annotated_transformer.errors import InputError
 
 NOTHING = 1e-5  # a relative change of the logits below it is rounding
 SAME = 1e-4  # two ways to compute the same logits agree to this
+Examination = Callable[[Visit], Iterator[Result]]
 MASK_CAUSES = ("mask_inverted", "mask_axis", "mask_after_softmax", "mask_tiny")
 MIXING = ("batch_axis", "softmax_axis", "norm_axis", "heads_mixed")
 PROVEN_WEIGHT, SYMPTOM_WEIGHT = 80.0, 40.0
 LONG = 600  # positions tried beyond which no table is looked for
 
 
-def wiring(visit: Visit) -> list[Callable[[Visit], Iterator[Result]]]:
+def wiring(visit: Visit) -> list[Examination]:
     """The examinations that every patient gets, in order."""
-    encoder = [source_matters, padding_is_hidden, memory_of_blank]
-    both = [
+    encoder: list[Examination] = [source_matters, padding_is_hidden, blank_source]
+    both: list[Examination] = [
         structure,
         starting_loss,
         past_matters,
         positions_matter,
         future_is_hidden,
         rows_are_independent,
-        modes,
+        dropout_happens,
         layers_are_distinct,
         ties_are_real,
         gradients_arrive,
@@ -229,6 +231,22 @@ def future_gradient(visit: Visit) -> float | None:
 
     None, if the target's embeddings are not an `nn.Embedding` of the module.
     """
+    logits, vectors = with_embeddings(visit)
+    if vectors is None or not logits.requires_grad:
+        return None
+    mix = torch.randn(logits.size(-1), generator=visit.generator).to(logits)
+    rows = []
+    for goal in logits[0] @ mix:  # of each position
+        (slope,) = torch.autograd.grad(
+            goal, vectors, retain_graph=True, materialize_grads=True
+        )
+        rows.append(slope.float().norm(dim=-1).flatten())
+    table = torch.stack(rows).nan_to_num(0.0)
+    return float(table.triu(1).max() / table.max().clamp(min=1e-30))
+
+
+def with_embeddings(visit: Visit) -> tuple[Tensor, Tensor | None]:
+    """Logits of one sentence, and the target's embeddings that they were made from."""
     *src, tgt = (ids[:1] for ids in visit.examples)
     taken: list[Tensor] = []
 
@@ -242,26 +260,11 @@ def future_gradient(visit: Visit) -> float | None:
         m.register_forward_hook(take) for m in modules if isinstance(m, nn.Embedding)
     ]
     try:
-        with torch.enable_grad():
-            logits = visit.output(*src, tgt)
-            if not taken or not logits.requires_grad:
-                return None
-            mix = torch.randn(logits.size(-1), generator=visit.generator)
-            rows = []
-            for i in range(tgt.size(1)):
-                goal = (logits[0, i] * mix.to(logits)).sum()
-                (slope,) = torch.autograd.grad(
-                    goal, taken[-1], retain_graph=True, allow_unused=True
-                )
-                if slope is None:
-                    return None
-                norms = slope.float().norm(dim=-1).flatten()
-                rows.append(norms)
+        logits = visit.output(*src, tgt)
     finally:
         for hook in hooks:
             hook.remove()
-    table = torch.stack(rows).nan_to_num(0.0)
-    return float(table.triu(1).max() / table.max().clamp(min=1e-30))
+    return logits, taken[-1] if taken else None
 
 
 def positions_matter(visit: Visit) -> Iterator[Result]:
@@ -297,8 +300,6 @@ def places_look_alike(visit: Visit) -> bool:
     *src, tgt = (ids[:1] for ids in visit.examples)
     same = tgt.clone()
     same[:] = tgt[0, 2]
-    from annotated_transformer.doctor.trace import Trace
-
     try:
         trace = Trace(visit.logits, **visit.named((*src, same)))
     except Exception:
@@ -366,23 +367,28 @@ def rows_are_independent(visit: Visit) -> Iterator[Result]:
         )
 
 
-def modes(visit: Visit) -> Iterator[Result]:
-    """Twice the same in `eval()`; not in `train()`, where dropout is set."""
-    name = "train() and eval()"
+def repeats(visit: Visit) -> Iterator[Result]:
+    """Twice the same logits in `eval()`."""
+    name = "eval() repeats"
     first, second = visit.logits(*visit.examples), visit.logits(*visit.examples)
     differ = float(change(second, first).nan_to_num(0.0).max())
     if differ > NOTHING:
         says = f"in eval(), two runs differ by {differ:.2g} of the logits' spread"
-        yield finding(visit, name, says, [], ["dropout_in_eval"])
-        return
-    module = visit.module
+        result = finding(visit, name, says, [], ["dropout_in_eval"])
+        yield replace(result, weight=PROVEN_WEIGHT + 15)
+    else:
+        yield healthy(name, "in eval(), two runs are equal")
+
+
+def dropout_happens(visit: Visit) -> Iterator[Result]:
+    """Not twice the same in `train()`, where dropout is set."""
+    name, module = "dropout happens", visit.module
     drops = [
         m
         for m in (module.modules() if module else ())
         if isinstance(m, nn.Dropout) and m.p > 0
     ]
     if module is None or not drops:
-        yield healthy(name, "in eval(), two runs are equal")
         return
     module.train()
     first, second = visit.logits(*visit.examples), visit.logits(*visit.examples)
@@ -392,7 +398,7 @@ def modes(visit: Visit) -> Iterator[Result]:
         says = f"in train(), two runs are equal, though dropout is set ({drops[0].p})"
         yield finding(visit, name, says, [], ["dropout_never"])
     else:
-        yield healthy(name, "equal in eval(), random in train()")
+        yield healthy(name, "in train(), two runs differ")
 
 
 def layers_are_distinct(visit: Visit) -> Iterator[Result]:
@@ -410,7 +416,7 @@ def layers_are_distinct(visit: Visit) -> Iterator[Result]:
             says = f"{path or 'the stack'} has {len(own)} places and {n} "
             says += f"{type(own[0]).__name__}"
             result = finding(visit, name, says, [], ["shared_layer"])
-            yield Result(**{**vars(result), "weight": PROVEN_WEIGHT})
+            yield replace(result, weight=PROVEN_WEIGHT)
             return
     yield healthy(name, f"{len(stacks)} stacks without a repeated layer")
 
@@ -429,12 +435,15 @@ def ties_are_real(visit: Visit) -> Iterator[Result]:
     wide = [(n, w) for n, w in named if w.dim() == 2 and sizes & set(w.shape)]
     for i, (one, first) in enumerate(wide):
         for two, second in wide[i + 1 :]:
-            apart = first.data_ptr() != second.data_ptr()
-            if apart and first.shape == second.shape and torch.equal(first, second):
+            if first.shape == second.shape and torch.equal(first, second):
+                apart = first.data_ptr() != second.data_ptr()
                 says = f"{one} and {two} hold equal numbers in two places: the first "
                 says += "update will part them"
+                if not apart:
+                    says = f"{one} and {two} are two parameters on one memory: each "
+                    says += "gets half of the gradient and its own update"
                 result = finding(visit, name, says, [], ["tied_copy"])
-                yield Result(**{**vars(result), "weight": PROVEN_WEIGHT})
+                yield replace(result, weight=PROVEN_WEIGHT)
                 return
     yield healthy(name, "no copies of the embeddings")
 
@@ -476,7 +485,7 @@ def gradients_arrive(visit: Visit) -> Iterator[Result]:
         causes,
     )
     strong = PROVEN_WEIGHT - 5 if causes[0] == "encoder_detached" else SYMPTOM_WEIGHT
-    yield Result(**{**vars(result), "weight": strong})
+    yield replace(result, weight=strong)
 
 
 def source_parameters(visit: Visit) -> set[str]:
@@ -590,7 +599,7 @@ def layer_activations(
     return names, list(sizes.values())
 
 
-def memory_of_blank(visit: Visit) -> Iterator[Result]:
+def blank_source(visit: Visit) -> Iterator[Result]:
     """A source of nothing but padding: it may give anything, but no NaN."""
     name, pad = "a blank source", visit.patient.pad
     if pad is None:
@@ -605,8 +614,8 @@ def memory_of_blank(visit: Visit) -> Iterator[Result]:
         yield Result(
             examination=name,
             kind=NOTE,
-            says="a source that is all padding gives NaN: a row of only -inf in softmax. "
-            "Leave such rows out, or zero the weights after softmax",
+            says="a source that is all padding gives NaN, as softmax of only -inf "
+            "does: leave such rows out",
         )
 
 
@@ -649,8 +658,8 @@ def half_precision(visit: Visit) -> Iterator[Result]:
             yield Result(
                 examination=name,
                 kind=NOTE,
-                says=f"autocast to {short} fails: {type(error).__name__}: {error}. Mask "
-                "with -inf or torch.finfo(scores.dtype).min, not with -1e9",
+                says=f"autocast to {short} fails: {type(error).__name__}: {error}. "
+                "Mask with -inf or torch.finfo(scores.dtype).min, not with -1e9",
             )
             return
         if before.isfinite().all() and not after.isfinite().all():
@@ -661,3 +670,7 @@ def half_precision(visit: Visit) -> Iterator[Result]:
             )
             return
     yield healthy(name, "autocast to bfloat16 and float16 stays finite")
+
+
+# What can be told of a model that gives other logits each time.
+STRUCTURAL = (structure, layers_are_distinct, ties_are_real, gradients_arrive)
