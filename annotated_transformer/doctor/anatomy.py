@@ -14,7 +14,8 @@ from annotated_transformer.doctor.trace import (
     Attention,
     Node,
     Trace,
-    place,
+    laid_out,
+    replay,
 )
 
 VISIBLE = 1e-6  # a smaller weight is none
@@ -112,28 +113,6 @@ def joined_wrongly(attention: Attention) -> bool:
                 if moved is not None:
                     stack.append((user, moved))
     return False
-
-
-def replay(user: Node, node: Node, labels: Tensor) -> Tensor | None:
-    """What a change of shape does to labels in the place of the numbers."""
-    if "scaled_dot_product" in user.op:  # its output, or numbers for the gradient
-        fits = labels.shape == user.out.shape
-        return laid_out(labels, user.out) if fits else None
-    where = place(node.out)
-    args = [
-        labels if isinstance(a, Tensor) and place(a) == where else a for a in user.args
-    ]
-    moved = user.func(*args)
-    if not isinstance(moved, Tensor) or moved.shape != user.out.shape:
-        return None
-    return laid_out(moved, user.out)
-
-
-def laid_out(labels: Tensor, like: Tensor) -> Tensor:
-    """The labels in memory as that tensor is, so that the same views fit them."""
-    if 0 in like.stride():
-        return labels.contiguous()
-    return labels.new_empty_strided(like.shape, like.stride()).copy_(labels)
 
 
 def changed_positions(first: Tensor, second: Tensor) -> set[int]:

@@ -69,6 +69,13 @@ def wrong_axes(visit: Visit, trace: Trace) -> Iterator[Proof]:
             f"weights of {rows} x {rows}",
             "weights of length x length",
         )
+    elif counted := trace.added_by_row(rows):
+        yield (
+            "batch_axis",
+            f"the vectors added to the {counted} differ by sentence, not by position",
+            "one position for each sentence",
+            "one for each token",
+        )
     wrong = [a for a in trace.attentions if not a.over_keys]
     if wrong:
         yield (

@@ -204,23 +204,32 @@ class Trace:
         if not path or not forward:
             return None
         product, values = path[-1], forward[-1]
+        used = forward[-2] if len(forward) > 1 else softmax  # what met the values
+        key_axis = -1 if same(operands(values)[0], used) else -2
+        axes = [axis_after(softmax, axis, forward[:-1]) for axis in (-1, -2)]
+        turned = axes[0] not in (None, key_axis)  # weights are (key, query)
         first, second = operands(product)
-        query, key = first.out, second.out.mT
-        n_axes = softmax.out.dim()
-        used = next(
-            (n for n in reversed(forward[:-1])), softmax
-        )  # what met the values, reshaped
-        axis = softmax.args[1] % n_axes
-        used_first = same(operands(values)[0], used)
+        rows = axis_after(product, -2, path[-2::-1])
+        if rows == (-1 if not turned else -2):
+            first, second = second, first
+            query, key = first.out.mT, second.out
+        else:
+            query, key = first.out, second.out.mT
+        over_last = softmax.args[1] % softmax.out.dim() == softmax.out.dim() - 1
+
+        def laid(x: Tensor) -> Tensor:
+            return matrices(x).mT if turned else matrices(x)
+
+        meets = matrices(used.out)
         return Attention(
             query_side=last_side(first),
             key_side=last_side(second),
             query=query,
             key=key,
-            scores=matrices(softmax.inputs[0].out),
-            weights=matrices(softmax.out),
-            used=matrices(used.out),
-            over_keys=axis == (n_axes - 1 if used_first else n_axes - 2),
+            scores=laid(softmax.inputs[0].out),
+            weights=laid(softmax.out),
+            used=meets if key_axis == -1 else meets.mT,
+            over_keys=over_last != turned,
             scale=total_scale(path, first, second),
             masks=list(masks_on(path[:-1])),
             masks_after=[n.op for n in forward[:-1] if is_mask(n)],
@@ -247,27 +256,31 @@ class Trace:
     def positions(self, side: str) -> tuple[Tensor, Tensor] | None:
         """Tokens' vectors and the positions added to them, both (length, d_model)."""
         length = self.ids[side].size(1)
+        for tokens, other in self.added(side):
+            if length in other.shape[-3:-1]:
+                return flat_rows(tokens, length), flat_rows(other, length)
+        return None
+
+    def added_by_row(self, rows: int) -> str:
+        """The side to whose tokens something is added that differs by sentence."""
+        for side in self.ids:
+            for _, other in self.added(side):
+                if other.dim() == 3 and other.shape[:2] == (rows, 1):
+                    return side
+        return ""
+
+    def added(self, side: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each pair of tokens' vectors and something added that is no bias."""
         for node in self.nodes:
             if node.op not in ("add", "add_") or node.tokens != {side} or node.linears:
                 continue
-            first, second = node.operand(0), node.operand(1)
-            if first is None or second is None or not second.is_floating_point():
-                continue
-            by_place = {place(n.out): n for n in node.inputs}
-            known = [bool(at(by_place, t)) for t in (first, second)]
-            if known == [False, True]:
-                first, second = second, first
-            elif known != [True, False]:
-                continue
-            if second.dim() >= 2 and length in second.shape[-3:-1]:
-                return flat_rows(first, length), flat_rows(second, length)
-        return None
-
-
-def at(by_place: dict[tuple[Any, ...], Node], tensor: Tensor) -> bool:
-    """Whether a tensor among an operation's inputs was made from tokens."""
-    node = by_place.get(place(tensor))
-    return node is not None and bool(node.tokens)
+            made = {place(n.out) for n in node.inputs if n.tokens}
+            pair = [x for x in node.args[:2] if isinstance(x, Tensor)]
+            tokens = [x for x in pair if place(x) in made]
+            others = [x for x in pair if place(x) not in made]
+            real = bool(others) and others[0].is_floating_point()
+            if len(tokens) == 1 and real and others[0].dim() >= 2:
+                yield tokens[0], others[0]
 
 
 def flat_rows(x: Tensor, length: int) -> Tensor:
@@ -386,3 +399,46 @@ def masks_on(path: list[Node]) -> Iterator[tuple[str, float]]:
 def abs_max(x: Tensor) -> float:
     """The largest absolute value; infinity counts."""
     return float(x.detach().float().abs().max()) if x.numel() else 0.0
+
+
+def replay(user: Node, node: Node, labels: Tensor) -> Tensor | None:
+    """What a change of shape does to labels in the place of the numbers."""
+    if "scaled_dot_product" in user.op:  # its output, or numbers for the gradient
+        fits = labels.shape == user.out.shape
+        return laid_out(labels, user.out) if fits else None
+    where = place(node.out)
+    args = [
+        labels if isinstance(a, Tensor) and place(a) == where else a for a in user.args
+    ]
+    moved = user.func(*args)
+    if not isinstance(moved, Tensor) or moved.shape != user.out.shape:
+        return None
+    return laid_out(moved, user.out)
+
+
+def laid_out(labels: Tensor, like: Tensor) -> Tensor:
+    """The labels in memory as that tensor is, so that the same views fit them."""
+    if 0 in like.stride():
+        return labels.contiguous()
+    return labels.new_empty_strided(like.shape, like.stride()).copy_(labels)
+
+
+def axis_after(node: Node, axis: int, path: Sequence[Node]) -> int | None:
+    """Where an axis of a result lies, -1 or -2, after these further operations.
+
+    Along it, and along no other, the numbers' indices on the old axis change.
+    """
+    size = node.out.size(axis)
+    shape = [size if i == axis % node.out.dim() else 1 for i in range(node.out.dim())]
+    index = torch.arange(size, device=node.out.device).view(shape)
+    labels = laid_out(index.expand(node.out.shape), node.out)
+    for step in path:
+        if step.named(SHAPES) and len(step.inputs) == 1:
+            moved = replay(step, node, labels)
+        else:
+            moved = labels if labels.shape == step.out.shape else None
+        if moved is None:
+            return None
+        node, labels = step, laid_out(moved, step.out)
+    moving = [a for a in (-1, -2) if (labels.diff(dim=a) != 0).any()]
+    return moving[0] if len(moving) == 1 else None
