@@ -43,7 +43,7 @@ def test_the_verdict_comes_first_then_a_line_for_each_finding_worst_first(sick):
     first, second, third, *_ = str(sick).splitlines()
     assert first == "Not healthy: 2 findings. Begin with the first."
     assert second == "  1. 3 pieces count 3.0 times"
-    assert third == "  2. a symptom"
+    assert third == "  2. A symptom"
 
 
 def test_details_hold_both_numbers_and_the_causes_with_their_chapters(sick):

@@ -123,6 +123,12 @@ def chapter_title(chapter: str) -> str:
     return f"chapter {number}, {words.replace('_', ' ').capitalize()}"
 
 
+def sentence(text: str) -> str:
+    """The same with a capital, unless it begins with a name of the reader's code."""
+    first = text.split(" ", 1)[0]
+    return text if set("._[(") & set(first) else text[:1].upper() + text[1:]
+
+
 def plain(text: Any) -> str:
     """One line without control characters, which could write on a terminal."""
     line = " ".join(str(text).split())
@@ -146,7 +152,7 @@ def text_lines(report: Report) -> Iterator[str]:
     yield report.verdict
     findings = list(enumerate(report.findings, 1))
     for number, finding in findings:
-        yield from wrapped(finding.says, f"{number:>3}. ")
+        yield from wrapped(sentence(finding.says), f"{number:>3}. ")
     for number, finding in findings:
         yield ""
         yield from finding_lines(number, finding)
