@@ -4,6 +4,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
@@ -69,6 +70,15 @@ Device = Annotated[
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout.")
+]
+Place = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE.py[:NAME]",
+        help="A Python file, and what in it to examine: a model, or a function or "
+        "class that makes one without arguments. NAME may be left out if it is build, "
+        "patient or model.",
+    ),
 ]
 CAPTIONS_ONLY = (
     "the model that ships knows only captions of photographs, in ordinary capitals and "
@@ -446,6 +456,42 @@ def info(model: Model = None, as_json: AsJson = False) -> None:
         **asdict(config),
     }
     report(facts, as_json)
+
+
+@app.command()
+def doctor(
+    place: Place,
+    vocab_size: Annotated[
+        int | None,
+        typer.Option(help="Of the target, if the model does not tell it."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write the report as a page with pictures.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Examine your own Transformer, and name what is wrong with it.
+
+    Your file is run, and its code can do anything: examine what you trust. A model maps
+    (src, tgt_in) ids to logits; a Patient (annotated_transformer.doctor) brings the
+    training step, the searches and the tokenizer as well. The exit code is 0 if nothing
+    is wrong, 1 if something is, and 2 if the model could not be examined.
+
+    Examples:
+
+      annotated-transformer doctor my_model.py
+
+      annotated-transformer doctor my_model.py:build --html report.html
+    """
+    from annotated_transformer.doctor.loading import examined, print_aside
+
+    with print_aside() if as_json else nullcontext():
+        found = examined(place, vocab_size)
+        if html:
+            found.write_html(html)
+    print(found.to_json() if as_json else found)
+    if not found.healthy:
+        raise typer.Exit(1)
 
 
 def given_texts(sentences: list[str] | None, file: Path | None) -> Iterator[list[str]]:

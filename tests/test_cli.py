@@ -363,7 +363,9 @@ def test_usage_errors_exit_with_2_and_help_teaches():
     assert cli("translate", "--beam-size", 0).returncode == 2
     assert cli("fly").returncode == 2
     text = cli("--help").stdout.decode()
-    for name in ("train", "translate", "evaluate", "average", "download", "info"):
+    for name in (
+        *("train", "translate", "evaluate", "average", "download", "info", "doctor"),
+    ):
         assert name in text
         assert "Example" in cli(name, "--help").stdout.decode() or name in (
             "average",
@@ -410,3 +412,116 @@ def test_each_command_that_computes_takes_a_device(model, tmp_path):
         done = cli(*command, "--device", missing)
         refused(done, f"cannot use the device '{missing}'", "or auto")
     assert not list(tmp_path.iterdir())  # refused before anything is written
+
+
+# The doctor
+
+OURS = """
+import beside
+from annotated_transformer.config import TransformerConfig
+from annotated_transformer.transformer import Transformer
+
+print("building")
+
+def build():
+    config = TransformerConfig(vocab_size=29, d_model=16, d_ff=24, n_heads=2)
+    return Transformer(beside.changed(config))
+
+def ahead(scale=1.0):
+    model = build()
+    model.decode_mask = None
+    return lambda src, tgt: scale * model(src, tgt).flip(1)
+
+class Needy(Transformer):
+    def __init__(self, config, extra, more=None):
+        super().__init__(config)
+
+def stops():
+    raise ValueError("red \x1b[31m\\n" "and two lines")
+
+def leaves():
+    raise SystemExit("good-bye")
+
+model_of_nothing = "a model"
+"""
+BESIDE = """
+from dataclasses import replace
+
+def changed(config):
+    return replace(config, n_layers=1)
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A reader's file, its own helper beside it, in a folder that is not this one."""
+    (tmp_path / "beside.py").write_text(BESIDE, "utf-8")
+    path = tmp_path / "my model.py"
+    path.write_text(OURS, "utf-8")
+    return path
+
+
+def test_the_doctor_finds_ours_healthy_and_repeats_itself(own):
+    done, again = cli("doctor", own), cli("doctor", f"{own}:build")
+    assert done.returncode == 0, done.stderr.decode()
+    first, second, *_ = done.stdout.decode().splitlines()
+    assert first == "building" and second.startswith("Healthy: ")
+    assert done.stdout == again.stdout
+    assert done.stderr.decode() == f"running the code of {own}, which can do anything\n"
+
+
+def test_the_doctor_names_what_is_wrong_and_exits_with_1(own, tmp_path):
+    page = tmp_path / "page.html"
+    sick = (f"{own}:ahead", "--vocab-size", 29)
+    done = cli("doctor", *sick, "--json", "--html", page)
+    assert done.returncode == 1, done.stderr.decode()
+    value = json.loads(done.stdout)  # nothing but the object on stdout
+    assert value["findings"] and value["verdict"].startswith("Not healthy: ")
+    assert "building" in done.stderr.decode()
+    assert value["verdict"] in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (":nothing", ("has no nothing; it has build, ahead, Needy, stops, leaves",)),
+        (":", ("has no ;",)),
+        (":Needy", ("Needy", "needs config, extra", "def build")),
+        (
+            ":stops",
+            ("stops() stopped with ValueError: red \\x1b[31m and two lines (line 22",),
+        ),
+        (":leaves", ("leaves() stopped with SystemExit: good-bye (line 25",)),
+        (":model_of_nothing", ("str",)),
+    ],
+)
+def test_the_doctor_says_what_it_cannot_examine(own, name, words):
+    done = cli("doctor", f"{own}{name}", "--json")
+    first, *printed, last = done.stderr.decode().splitlines()
+    assert done.returncode == 2 and done.stdout == b""
+    assert first.startswith("running the code") and printed == ["building"]
+    assert last.startswith("Error: ") and "\x1b" not in last
+    for word in words:
+        assert word in last, last
+
+
+def test_the_doctor_names_missing_and_damaged_files(tmp_path):
+    refused(cli("doctor", tmp_path / "gone.py:build"), "gone.py is missing")
+    refused(cli("doctor", tmp_path), "is a folder", "my_model.py:build")
+    text, empty = tmp_path / "notes.txt", tmp_path / "empty.py"
+    text.write_text("words")
+    refused(cli("doctor", text), "notes.txt is no Python file")
+    empty.write_text("")
+    done = cli("doctor", empty)
+    assert done.returncode == 2
+    assert "has none of build, patient, model; it defines nothing" in str(done.stderr)
+    for code, words in (
+        ("def broken(:", "SyntaxError: invalid syntax (line 1 of torch.py)"),
+        ("import nowhere", "No module named 'nowhere' (line 1 of torch.py)"),
+        ("\n\nraise SystemExit", "SystemExit: no message (line 3 of torch.py)"),
+    ):
+        path = tmp_path / "torch.py"  # a name that is taken
+        path.write_text(code)
+        done = cli("doctor", path)
+        line = done.stderr.decode().splitlines()[-1]
+        assert done.returncode == 2 and words in line and "Traceback" not in line

@@ -181,7 +181,7 @@ def in_full(result: Result) -> str:
 
 def finding_lines(number: int, finding: Result) -> Iterator[str]:
     """The details of a finding: the numbers, and each likely cause."""
-    yield from wrapped(finding.examination, f"{number:>3}. ")
+    yield from wrapped(f"examined: {finding.examination}", f"{number:>3}. ")
     for name, value in ("measured", finding.measured), ("expected", finding.expected):
         if value:
             yield from wrapped(value, f"     {name}  ")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from annotated_transformer.doctor.patient import Ids
+from annotated_transformer.doctor.report import plain
 from annotated_transformer.doctor.visit import Visit
 from annotated_transformer.errors import InputError
 
@@ -51,7 +52,7 @@ def told(error: BaseException) -> str:
     message = error.msg if isinstance(error, SyntaxError) else str(error)
     line = f"{type(error).__name__}: {message or 'no message'}"
     place = place_of(error)
-    return f"{' '.join(line.split())[:300]}" + (f" ({place})" if place else "")
+    return plain(line)[:300] + (f" ({place})" if place else "")
 
 
 def rows_of(output: Any, rows: int) -> list[list[int]]:
