@@ -5,18 +5,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from annotated_transformer.doctor.trace import (
+from annotated_transformer.doctor.recorder import (
     ACTIVATIONS,
     LINEAR,
     PRODUCTS,
     SHAPES,
     SOFTMAX,
-    Attention,
     Node,
-    Trace,
     laid_out,
     replay,
 )
+from annotated_transformer.doctor.trace import Attention, Trace
 
 VISIBLE = 1e-6  # a smaller weight is none
 

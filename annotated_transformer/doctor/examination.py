@@ -7,18 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 from annotated_transformer.doctor.adapters import as_patient
+from annotated_transformer.doctor.findings import healthy
 from annotated_transformer.doctor.keep import unchanged
 from annotated_transformer.doctor.learning import learning
+from annotated_transformer.doctor.limits import repeats
 from annotated_transformer.doctor.report import (
     FINDING,
-    HEALTHY,
     SKIPPED,
     Report,
     Result,
 )
 from annotated_transformer.doctor.using import using
 from annotated_transformer.doctor.visit import Visit
-from annotated_transformer.doctor.wiring import STRUCTURAL, repeats, wiring
+from annotated_transformer.doctor.wiring import STRUCTURAL, wiring
 from annotated_transformer.errors import InputError
 
 
@@ -81,25 +82,17 @@ def vocabulary(visit: Visit) -> Iterator[Result]:
 
     Raises InputError if the model fails on ordinary ids, too.
     """
-    name, size = "vocabulary", visit.patient.vocab_size
+    size, tgt = visit.patient.vocab_size, visit.examples[-1]
     try:
         logits = visit.logits(*with_last_words(visit))
     except InputError:
         raise
     except Exception as error:
-        visit.patient = replace(visit.patient, vocab_size=max(8, size // 2))
-        try:
-            visit.logits(*visit.examples)
-        except Exception as second:
-            raise InputError(
-                "the model fails on ids (batch, length) of int64: "
-                f"{type(second).__name__}: {second}"
-            ) from second
+        check_runs(visit)
         says = f"id {size - 1}, the last of a vocabulary of {size}, fails "
         says += f"({type(error).__name__}: {error})"
-        yield wrong_size(name, says)
+        yield wrong_size(says)
         return
-    *_, tgt = visit.examples
     if logits.size(1) != tgt.size(1):
         yield Result(
             examination="shapes",
@@ -112,18 +105,30 @@ def vocabulary(visit: Visit) -> Iterator[Result]:
             weight=100.0,
         )
     elif logits.size(2) != size:
-        yield wrong_size(name, f"{logits.size(2)} logits for a vocabulary of {size}")
+        yield wrong_size(f"{logits.size(2)} logits for a vocabulary of {size}")
         visit.patient = replace(visit.patient, vocab_size=min(size, logits.size(2)))
     else:
-        yield Result(
-            examination=name, kind=HEALTHY, says=f"all {size} ids are read and scored"
-        )
+        yield healthy("vocabulary", f"all {size} ids are read and scored")
 
 
-def wrong_size(name: str, says: str) -> Result:
+def check_runs(visit: Visit) -> None:
+    """Go on with half the vocabulary. Raises InputError if that fails, too."""
+    half = max(8, visit.patient.vocab_size // 2)
+    visit.patient = replace(visit.patient, vocab_size=half)
+    del visit.examples
+    try:
+        visit.logits(*visit.examples)
+    except Exception as error:
+        raise InputError(
+            "the model fails on int64 ids (batch, length): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def wrong_size(says: str) -> Result:
     """The vocabulary and the model do not fit."""
     return Result(
-        examination=name,
+        examination="vocabulary",
         kind=FINDING,
         says=says,
         causes=("vocab_size",),

@@ -1,155 +1,27 @@
-"""Listening to a forward pass: which operations made what from what.
-
-PyTorch reports each operation to a `TorchDispatchMode`, however the model is written.
-A trace keeps them as a graph, and finds in it what every Transformer has: attention,
-residual connections, norms, and the positions added to the tokens.
-"""
+"""Listening to a forward pass: its attentions, and the positions added to tokens."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-SHAPES = set(
-    "view _unsafe_view reshape transpose t permute expand unsqueeze squeeze clone "
-    "alias slice select split split_with_sizes unbind contiguous detach "
-    "_to_copy _scaled_dot_product_flash_attention_for_cpu".split()
+from annotated_transformer.doctor.recorder import (
+    EMBEDDING,
+    LINEAR,
+    MASKINGS,
+    PRODUCTS,
+    SHAPES,
+    SOFTMAX,
+    Node,
+    Recorder,
+    axis_after,
+    place,
 )
-SCALINGS = {"mul", "mul_", "div", "div_", "neg"}
-MASKINGS = set("masked_fill masked_fill_ where add add_ sub mul mul_".split())
-PRODUCTS = {"bmm", "baddbmm"}
-LINEAR = {"mm", "addmm", "linear"}
-SOFTMAX = {"_softmax", "_safe_softmax"}
-ACTIVATIONS = set("relu relu_ gelu silu silu_ leaky_relu elu tanh sigmoid".split())
-EMBEDDING = {"embedding", "index"}
-
-
-@dataclass(eq=False)
-class Node:
-    """One operation, its result, and the sides ("src", "tgt") whose tokens it read."""
-
-    op: str
-    func: Callable[..., Any]
-    args: tuple[Any, ...]
-    out: Tensor
-    inputs: list["Node"]
-    tokens: frozenset[str]
-    grad: bool  # whether gradients were recorded
-    linears: int = 0  # products with weights before it
-    users: list["Node"] = field(default_factory=list)
-
-    def named(self, names: set[str]) -> bool:
-        """Whether the operation is one of these."""
-        return self.op in names
-
-    def operand(self, index: int) -> Tensor | None:
-        """An argument, if it is a tensor."""
-        value = self.args[index] if index < len(self.args) else None
-        return value if isinstance(value, Tensor) else None
-
-
-def place(tensor: Tensor) -> tuple[Any, ...]:
-    """What identifies a tensor while all of a trace's tensors are alive."""
-    return (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride()))
-
-
-def composite(func: Any) -> bool:
-    """Whether an operation is defined by others, whose gradients give its own."""
-    return torch._C._dispatch_has_kernel_for_dispatch_key(
-        func.name(), "CompositeImplicitAutograd"
-    )
-
-
-class Recorder(TorchDispatchMode):
-    """Records each operation on tensors as a `Node`, in order."""
-
-    def __init__(self, **ids: Tensor):
-        super().__init__()
-        self.ids = ids
-        self.nodes: list[Node] = []
-        self.latest: dict[tuple[Any, ...], Node] = {}
-        self.leaves: dict[tuple[Any, ...], Tensor] = {}  # parameters that were used
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        tensors = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
-        inputs = [self.latest[p] for p in map(place, tensors) if p in self.latest]
-        for tensor in tensors:
-            if tensor.requires_grad and tensor.is_leaf:
-                self.leaves[place(tensor)] = tensor
-        if composite(func):  # within another operation only: see its parts instead
-            with self:
-                return func.decompose(*args, **kwargs)
-        name = func.name().removeprefix("aten::").partition(".")[0]
-        if name.startswith("_scaled_dot_product"):
-            inputs = [self.plain_attention(func, args, kwargs)]
-        result = func(*args, **kwargs)
-        tokens = frozenset().union(*(node.tokens for node in inputs))
-        if name in EMBEDDING:
-            tokens |= self.sides(tensors[1:])
-        n_linears = max((node.linears for node in inputs), default=0)
-        for out in tree_leaves(result):
-            if isinstance(out, Tensor):
-                node = Node(
-                    name,
-                    func,
-                    args,
-                    out,
-                    inputs,
-                    tokens,
-                    torch.is_grad_enabled(),
-                    n_linears + (name in LINEAR and bool(tokens)),
-                )
-                for source in inputs:
-                    source.users.append(node)
-                self.latest[place(out)] = node
-                self.nodes.append(node)
-        return result
-
-    def plain_attention(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Node:
-        """Compute a fused attention a second time, in the open; the node of its result.
-
-        Needed where a model has chosen a fused kernel itself.
-        """
-        names = [argument.name for argument in func._schema.arguments]
-        given = dict(zip(names, args, strict=False)) | kwargs
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), self:
-            out = F.scaled_dot_product_attention(
-                given["query"],
-                given["key"],
-                given["value"],
-                given.get("attn_mask", given.get("attn_bias")),
-                is_causal=given.get("is_causal", False),
-                scale=given.get("scale"),
-            )
-        return self.latest[place(out)]
-
-    def sides(self, indices: Sequence[Tensor]) -> frozenset[str]:
-        """The sides whose ids these are, batch first or not."""
-        return frozenset(
-            side
-            for side, ids in self.ids.items()
-            for index in indices
-            for candidate in (ids, ids.T)
-            if index.numel() == ids.numel()
-            and not index.is_floating_point()
-            and torch.equal(index.flatten(), candidate.flatten())
-        )
 
 
 @dataclass(eq=False)
@@ -209,26 +81,18 @@ class Trace:
         axes = [axis_after(softmax, axis, forward[:-1]) for axis in (-1, -2)]
         turned = axes[0] not in (None, key_axis)  # weights are (key, query)
         first, second = operands(product)
-        rows = axis_after(product, -2, path[-2::-1])
-        if rows == (-1 if not turned else -2):
-            first, second = second, first
-            query, key = first.out.mT, second.out
-        else:
-            query, key = first.out, second.out.mT
+        query, key = first.out, second.out.mT
+        if axis_after(product, -2, path[-2::-1]) == (-2 if turned else -1):
+            first, second, query, key = second, first, key, query
         over_last = softmax.args[1] % softmax.out.dim() == softmax.out.dim() - 1
-
-        def laid(x: Tensor) -> Tensor:
-            return matrices(x).mT if turned else matrices(x)
-
-        meets = matrices(used.out)
         return Attention(
             query_side=last_side(first),
             key_side=last_side(second),
             query=query,
             key=key,
-            scores=laid(softmax.inputs[0].out),
-            weights=laid(softmax.out),
-            used=meets if key_axis == -1 else meets.mT,
+            scores=matrices(softmax.inputs[0].out, turned),
+            weights=matrices(softmax.out, turned),
+            used=matrices(used.out, key_axis == -2),
             over_keys=over_last != turned,
             scale=total_scale(path, first, second),
             masks=list(masks_on(path[:-1])),
@@ -298,9 +162,10 @@ def same(node: Node, other: Node) -> bool:
     return node.out.data_ptr() == other.out.data_ptr()
 
 
-def matrices(x: Tensor) -> Tensor:
-    """Scores or weights as (rows, query, key)."""
-    return x.detach().reshape(-1, *x.shape[-2:]).float()
+def matrices(x: Tensor, turned: bool) -> Tensor:
+    """Scores or weights as (rows, query, key); `turned`, if they are (key, query)."""
+    x = x.detach().reshape(-1, *x.shape[-2:]).float()
+    return x.mT if turned else x
 
 
 def operands(product: Node) -> tuple[Node, Node]:
@@ -399,46 +264,3 @@ def masks_on(path: list[Node]) -> Iterator[tuple[str, float]]:
 def abs_max(x: Tensor) -> float:
     """The largest absolute value; infinity counts."""
     return float(x.detach().float().abs().max()) if x.numel() else 0.0
-
-
-def replay(user: Node, node: Node, labels: Tensor) -> Tensor | None:
-    """What a change of shape does to labels in the place of the numbers."""
-    if "scaled_dot_product" in user.op:  # its output, or numbers for the gradient
-        fits = labels.shape == user.out.shape
-        return laid_out(labels, user.out) if fits else None
-    where = place(node.out)
-    args = [
-        labels if isinstance(a, Tensor) and place(a) == where else a for a in user.args
-    ]
-    moved = user.func(*args)
-    if not isinstance(moved, Tensor) or moved.shape != user.out.shape:
-        return None
-    return laid_out(moved, user.out)
-
-
-def laid_out(labels: Tensor, like: Tensor) -> Tensor:
-    """The labels in memory as that tensor is, so that the same views fit them."""
-    if 0 in like.stride():
-        return labels.contiguous()
-    return labels.new_empty_strided(like.shape, like.stride()).copy_(labels)
-
-
-def axis_after(node: Node, axis: int, path: Sequence[Node]) -> int | None:
-    """Where an axis of a result lies, -1 or -2, after these further operations.
-
-    Along it, and along no other, the numbers' indices on the old axis change.
-    """
-    size = node.out.size(axis)
-    shape = [size if i == axis % node.out.dim() else 1 for i in range(node.out.dim())]
-    index = torch.arange(size, device=node.out.device).view(shape)
-    labels = laid_out(index.expand(node.out.shape), node.out)
-    for step in path:
-        if step.named(SHAPES) and len(step.inputs) == 1:
-            moved = replay(step, node, labels)
-        else:
-            moved = labels if labels.shape == step.out.shape else None
-        if moved is None:
-            return None
-        node, labels = step, laid_out(moved, step.out)
-    moving = [a for a in (-1, -2) if (labels.diff(dim=a) != 0).any()]
-    return moving[0] if len(moving) == 1 else None

@@ -1,0 +1,127 @@
+"""Modes and limits: eval() and train(), blank and long inputs, half precision."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from annotated_transformer.doctor.findings import (
+    NOTHING,
+    PROVEN_WEIGHT,
+    change,
+    finding,
+    healthy,
+)
+from annotated_transformer.doctor.report import NOTE, Result
+from annotated_transformer.doctor.visit import Visit
+from annotated_transformer.errors import InputError
+
+LONG = 600  # positions tried beyond which no table is looked for
+
+
+def repeats(visit: Visit) -> Iterator[Result]:
+    """Twice the same logits in `eval()`."""
+    name = "eval() repeats"
+    first, second = visit.logits(*visit.examples), visit.logits(*visit.examples)
+    differ = float(change(second, first).nan_to_num(0.0).max())
+    if differ > NOTHING:
+        says = f"in eval(), two runs differ by {differ:.2g} of the logits' spread"
+        result = finding(visit, name, says, [], ["dropout_in_eval"])
+        yield replace(result, weight=PROVEN_WEIGHT + 15)
+    else:
+        yield healthy(name, "in eval(), two runs are equal")
+
+
+def dropout_happens(visit: Visit) -> Iterator[Result]:
+    """Not twice the same in `train()`, where dropout is set."""
+    name, module = "dropout happens", visit.module
+    drops = [
+        m
+        for m in (module.modules() if module else ())
+        if isinstance(m, nn.Dropout) and m.p > 0
+    ]
+    if module is None or not drops:
+        return
+    module.train()
+    first, second = visit.logits(*visit.examples), visit.logits(*visit.examples)
+    module.eval()
+    differ = float(change(second, first).nan_to_num(0.0).max())
+    if differ < NOTHING:
+        says = f"in train(), two runs are equal, though dropout is set ({drops[0].p})"
+        yield finding(visit, name, says, [], ["dropout_never"])
+    else:
+        yield healthy(name, "in train(), two runs differ")
+
+
+def blank_source(visit: Visit) -> Iterator[Result]:
+    """A source of nothing but padding: it may give anything, but no NaN."""
+    name, pad = "a blank source", visit.patient.pad
+    if pad is None:
+        return
+    src, tgt = (ids.clone() for ids in visit.examples)
+    src[1] = pad
+    logits = visit.logits(src, tgt)
+    others = logits[[0, 2]]
+    if logits.isfinite().all():
+        yield healthy(name, "a source that is all padding gives finite logits")
+    elif others.isfinite().all():
+        yield Result(
+            examination=name,
+            kind=NOTE,
+            says="a source that is all padding gives NaN, as softmax of only -inf "
+            "does: leave such rows out",
+        )
+
+
+def long_inputs(visit: Visit) -> Iterator[Result]:
+    """How many positions the model takes, and how it refuses more."""
+    name, longest = "long inputs", 0
+    for length in (16, 64, 128, 256, LONG):
+        *src, _ = (ids[:1] for ids in visit.examples)
+        long = visit.words(1, length)
+        try:
+            logits = visit.logits(*src, long)
+        except InputError as error:
+            yield healthy(name, f"up to {longest}, then it says: {error}")
+            return
+        except Exception as error:
+            yield Result(
+                examination=name,
+                kind=NOTE,
+                says=f"{length} target tokens fail ({longest} do not): "
+                f"{type(error).__name__}: {error}"
+                ". Check lengths before, with an error of your own",
+            )
+            return
+        if not logits.isfinite().all():
+            break
+        longest = length
+    yield healthy(name, f"{longest} target tokens are taken")
+
+
+def half_precision(visit: Visit) -> Iterator[Result]:
+    """Masks and sums must survive bfloat16 and float16."""
+    name, device = "half precision", visit.device.type
+    before = visit.logits(*visit.examples)
+    for kind in (torch.bfloat16, torch.float16):
+        short = str(kind).removeprefix("torch.")
+        try:
+            with torch.autocast(device, kind):
+                after = visit.logits(*visit.examples)
+        except Exception as error:
+            yield Result(
+                examination=name,
+                kind=NOTE,
+                says=f"autocast to {short} fails: {type(error).__name__}: {error}. "
+                "Mask with -inf or torch.finfo(scores.dtype).min, not with -1e9",
+            )
+            return
+        if before.isfinite().all() and not after.isfinite().all():
+            yield Result(
+                examination=name,
+                kind=NOTE,
+                says=f"autocast to {short} gives NaN or inf",
+            )
+            return
+    yield healthy(name, "autocast to bfloat16 and float16 stays finite")
