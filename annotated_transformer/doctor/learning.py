@@ -1,0 +1,615 @@
+"""How the patient learns: labels, loss, accumulation, updates, and one batch by heart.
+
+Where a training step is given, the doctor listens to it (see `listen.py`); where only
+a loss is given, its gradient is read alone.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from annotated_transformer.doctor.keep import unchanged
+from annotated_transformer.doctor.listen import (
+    LOGITS,
+    LOGS,
+    PROBABILITIES,
+    Call,
+    Reading,
+    fake_output,
+    kind_of,
+    listen,
+    read,
+)
+from annotated_transformer.doctor.patient import Batches
+from annotated_transformer.doctor.report import (
+    FINDING,
+    HEALTHY,
+    NOTE,
+    SKIPPED,
+    Result,
+)
+from annotated_transformer.doctor.visit import Visit
+
+PROVEN, SYMPTOM = 60.0, 10.0
+
+# (source words, target words) of sentences. The first two batches tell divisors apart:
+# 20 labels in 40 positions and 4 rows, or 8 labels in 8 positions and 2 rows.
+PADDED = [(5, 9), (4, 2), (6, 3), (3, 2)]
+FULL = [(4, 3), (5, 3)]
+EQUAL = [(4, 4)] * 6  # to be cut into 3
+SHORT, LONG = [(4, 3)] * 2, [(4, 8)] * 2
+PIECES, UPDATES = 3, 5
+
+
+def learning(visit: Visit) -> Iterator[Result]:
+    """Examine labels, loss and training step, as far as they are given."""
+    patient = visit.patient
+    if patient.train_step is None and patient.loss is None:
+        says = (
+            "training was not examined: give train_step(batches), which makes one "
+            "update from a list of (src, tgt), or loss(logits, labels)"
+        )
+        yield skipped("training", says)
+    for name, examination in EXAMINATIONS.items():
+        try:
+            yield from examination(visit)
+        except Exception as error:  # whatever the reader's code raises
+            says = f"{name} was not examined: {type(error).__name__}: {error}"
+            yield skipped(name, says)
+
+
+def finding(examination: str, says: str, *causes: str, **more: Any) -> Result:
+    """Something that the gradient proves."""
+    more = {"weight": PROVEN, **more}
+    return Result(
+        examination=examination, kind=FINDING, says=says, causes=causes, **more
+    )
+
+
+def healthy(examination: str, says: str, **numbers: Any) -> Result:
+    """Something that is as it should be."""
+    return Result(examination=examination, kind=HEALTHY, says=says, **numbers)
+
+
+def note(examination: str, says: str, **numbers: Any) -> Result:
+    """Something worth knowing."""
+    return Result(examination=examination, kind=NOTE, says=says, **numbers)
+
+
+def skipped(examination: str, says: str) -> Result:
+    """Something that was not examined, and why."""
+    return Result(examination=examination, kind=SKIPPED, says=says)
+
+
+# The loss, as the training step uses it
+
+
+def training(visit: Visit) -> Iterator[Result]:
+    """Labels, padding, softmax and divisor, heard in the training step."""
+    if visit.patient.train_step is None:
+        return
+    readings = []
+    for lengths in (PADDED, FULL):
+        batches = [visit.sentences(lengths)]
+        if calls := listen(visit, batches):
+            readings.append(read(visit, calls, batches))
+    if len(readings) < 2:
+        says = (
+            "what the loss does was not examined: train_step did not call the model's "
+            "forward, or its loss does not come from the logits that forward returns"
+        )
+        yield skipped("labels", says)
+        return
+    padded, full = readings
+    starts = Counter(padded.starts + full.starts)
+    if starts:
+        visit.facts["training_start"] = starts.most_common(1)[0][0]
+    yield from labels(visit, padded)
+    yield from mode(padded)
+    yield from loss_itself(visit, padded, full)
+
+
+def loss_alone(visit: Visit) -> Iterator[Result]:
+    """Padding, softmax and divisor, from a loss that is given without its training."""
+    patient = visit.patient
+    if patient.loss is None or patient.train_step is not None:
+        return
+    readings = []
+    for lengths in (PADDED, FULL):
+        ids = visit.sentences(lengths)
+        inputs, labels = (*ids[:-1], ids[-1][:, :-1]), ids[-1][:, 1:]
+        with torch.no_grad(), unchanged(patient):
+            output = visit.patient(*inputs)
+        kind = kind_of(output)
+        fake = fake_output(visit, output.shape, kind)
+        with unchanged(patient):
+            backward_of(patient.loss, fake, labels)
+        call = Call(list(inputs), kind, fake)
+        readings.append(read(visit, [call], [ids]))
+    yield from loss_itself(visit, *readings)
+
+
+def backward_of(
+    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels: Tensor
+) -> None:
+    """The loss's gradient into the logits, in whichever layout the loss takes."""
+    layouts = [
+        (logits, labels),
+        (logits.flatten(0, 1), labels.flatten()),
+        (logits.mT, labels),
+    ]
+    errors = []
+    for layout in layouts:
+        try:
+            loss(*layout).sum().backward()
+            return
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def labels(visit: Visit, reading: Reading) -> Iterator[Result]:
+    """Whether each label is the token after the one that went in."""
+    name, eos = "labels", visit.patient.eos
+    words = ~torch.isin(
+        reading.label, torch.tensor([*visit.specials]).to(reading.label)
+    )
+    inside = reading.counts & (reading.given_place <= reading.end)
+    known = inside & words & (reading.label_place >= 0)
+    steps = (reading.label_place - reading.given_place)[known].tolist()
+    if not steps:
+        says = "labels could not be told from the gradient"
+        yield skipped(name, says)
+        return
+    ahead, agree = Counter(steps).most_common(1)[0]
+    measured = f"{ahead:+d} tokens in {agree} of {len(steps)} positions"
+    numbers = {"measured": measured, "expected": "+1"}
+    if ahead == 1:
+        says = "each label is the token after the decoder's input"
+        yield healthy(name, says, **numbers)
+    elif ahead == 0:
+        says = "the decoder is given the label itself: it only learns to copy its input"
+        yield finding(name, says, "labels_not_shifted", **numbers)
+    else:
+        says = f"each label is {ahead} tokens from the decoder's input, not 1 after it"
+        causes = ["labels_shifted_twice", "labels_not_shifted"]
+        yield finding(name, says, *causes[:: 1 if ahead > 1 else -1], **numbers)
+    if not (inside & (reading.label == eos)).any():
+        says = (
+            f"the end token ({eos}) is never a label, so decoding will not learn to end"
+        )
+        ends = len(reading.sentence.unique())
+        numbers = {"measured": f"0 of {ends} sentences", "expected": f"{ends}"}
+        yield finding(name, says, "end_token_untrained", **numbers)
+
+
+def mode(reading: Reading) -> Iterator[Result]:
+    """Whether dropout, if there is any, was on."""
+    if reading.quiet:
+        says = (
+            "the model was in eval() while it was trained, so that dropout never "
+            "happens: train_step, or what calls it, must call train()"
+        )
+        numbers = {"measured": "eval()", "expected": "train()"}
+        yield finding("mode", says, "dropout_never", weight=SYMPTOM, **numbers)
+
+
+def loss_itself(visit: Visit, padded: Reading, full: Reading) -> Iterator[Result]:
+    """Padding, softmax and divisor, from a batch with padding and one without."""
+    before = [*softmax(padded), *padding(visit, padded)]
+    yield from before
+    if all(result.kind != FINDING for result in before):
+        yield from divisor(visit, padded, full)
+
+
+def softmax(reading: Reading) -> Iterator[Result]:
+    """Whether softmax comes once between the model and the loss."""
+    name, kind, form = "softmax", reading.kind, reading.form
+    right = {
+        LOGITS: ["cross entropy"],
+        LOGS: ["cross entropy", "negative"],
+        PROBABILITIES: ["negative log"],
+    }
+    numbers = {
+        "measured": f"{form or 'another loss'}, of {kind}",
+        "expected": f"{right[kind][-1]}, of {kind}",
+    }
+    if form in right[kind]:
+        says = "the loss is cross entropy: softmax comes once"
+        yield healthy(name, says, **numbers)
+    elif not form:
+        says = (
+            "the loss is not cross entropy, or not alone: its parts were not examined"
+        )
+        yield note(name, says, **numbers)
+    else:
+        says = f"the model returns {kind}, and the loss takes the {form} of them"
+        yield finding(name, says, "softmax_twice", **numbers)
+
+
+def padding(visit: Visit, reading: Reading) -> Iterator[Result]:
+    """Whether only real labels have a gradient."""
+    pad, eos = visit.patient.pad, visit.patient.eos
+    if pad is None:
+        return
+    wrong = int(reading.padded(pad, eos).sum())
+    beyond = int((reading.given_place >= reading.end).sum())
+    numbers = {"measured": f"{wrong} of {beyond} padded positions", "expected": "0"}
+    if wrong:
+        says = f"padding counts in the loss: {wrong} of {beyond} padded positions do"
+        yield finding("padding in the loss", says, "padding_in_loss", **numbers)
+    else:
+        says = "padding does not count in the loss"
+        yield healthy("padding in the loss", says, **numbers)
+
+
+def total(visit: Visit, reading: Reading) -> float:
+    """The summed weight of all real labels: 1 for a mean, their number for a sum."""
+    return float(reading.weight[reading.real(visit.patient.pad)].sum())
+
+
+def divisor(visit: Visit, padded: Reading, full: Reading) -> Iterator[Result]:
+    """What the loss is divided by: a batch half padding against one without any."""
+    name, pad = "divisor", visit.patient.pad
+    share = total(visit, padded) / total(visit, full)
+    real = padded.real(pad)
+    weights = padded.weight[real]
+    numbers = {"measured": f"{share:.2f}", "expected": "1 (mean), more (sum)"}
+    n_real, n_all = int(real.sum()), len(padded.counts)
+    if share < 0.8:
+        says = (
+            f"a batch with {n_real} labels in {n_all} positions counts {share:.2f} "
+            "times as much as one without padding: the loss is divided by padding, too"
+        )
+        yield finding(name, says, "mean_over_padding", **numbers)
+    elif (weights - weights.mean()).abs().max() > 0.02 * weights.mean().abs():
+        says = "labels do not count alike: each sentence's mean may be taken alone"
+        yield note(name, says, **numbers)
+    else:
+        says = "each real label counts alike, however much padding there is"
+        yield healthy(name, says, **numbers)
+
+
+# Micro-batches
+
+
+def accumulation(visit: Visit) -> Iterator[Result]:
+    """Whether pieces give the gradient of the batch that they were cut from."""
+    if visit.patient.train_step is None:
+        return
+    name = "accumulation"
+    whole = visit.sentences(EQUAL)
+    pieces = list(zip(*(ids.chunk(PIECES) for ids in whole), strict=True))
+    totals = []
+    for batches in ([whole], pieces):
+        calls = listen(visit, batches)
+        if not calls:
+            return  # `training` has said so
+        totals.append(total(visit, read(visit, calls, batches)))
+    one, ratio = totals[0], totals[1] / totals[0]
+    numbers = {"measured": f"{ratio:.2f}", "expected": "1"}
+    says = f"{PIECES} pieces give {ratio:.1f} times the gradient of one batch"
+    if abs(ratio - 1) < 0.02:
+        yield from means(visit)
+    elif abs(ratio - PIECES) < 0.02 * PIECES and is_fraction(one):
+        says += f", and one alone counts 1/{round(1 / one)}: the number is fixed"
+        yield note(name, says, **numbers)
+    elif abs(ratio - PIECES) < 0.02 * PIECES:
+        yield finding(name, says, "accumulation_not_divided", **numbers)
+    else:
+        yield note(name, says, **numbers)
+
+
+def is_fraction(weight: float) -> bool:
+    """Whether this is 1/2, 1/3, 1/4 and so on."""
+    return 0 < weight < 0.9 and abs(1 / weight - round(1 / weight)) < 0.01
+
+
+def means(visit: Visit) -> Iterator[Result]:
+    """Whether a label counts alike in pieces with fewer and with more labels."""
+    name = "accumulation"
+    batches = [visit.sentences(SHORT), visit.sentences(LONG)]
+    reading = read(visit, listen(visit, batches), batches)
+    real = reading.real(visit.patient.pad)
+    short = real & (reading.end == SHORT[0][1] + 1)
+    weights = [float(reading.weight[rows].mean()) for rows in (short, real & ~short)]
+    counts = [int(short.sum()), int((real & ~short).sum())]
+    ratio, fewer = weights[0] / weights[1], counts[1] / counts[0]
+    numbers = {"measured": f"{ratio:.2f}", "expected": "1"}
+    if abs(ratio - 1) < 0.02:
+        says = f"{PIECES} pieces give the gradient of one batch, unequal ones too"
+        yield healthy(name, says, **numbers)
+    elif abs(ratio - fewer) < 0.02 * fewer:
+        says = (
+            f"a label in a piece of {counts[0]} counts {ratio:.2f} times as much as "
+            f"one in a piece of {counts[1]}: each piece's mean is taken alone"
+        )
+        yield finding(name, says, "mean_of_means", **numbers)
+    else:
+        says = f"labels of unequal pieces count {ratio:.2f} to 1"
+        yield note(name, says, **numbers)
+
+
+# Updates: optimizer and schedule
+
+
+@dataclass
+class Log:
+    """What optimizers and schedules did."""
+
+    optimizers: dict[int, Optimizer] = field(default_factory=dict)
+    rates: list[list[float]] = field(default_factory=list)  # each step's, of its groups
+    fed: set[int] = field(default_factory=set)  # tensors that had a gradient
+    schedules: Counter[int] = field(default_factory=Counter)  # steps of each
+
+    def step(self, optimizer: Optimizer, *_: Any) -> None:
+        """Note an optimizer's step, before it is made."""
+        self.optimizers[id(optimizer)] = optimizer
+        self.rates.append([float(group["lr"]) for group in optimizer.param_groups])
+        for parameter in held(optimizer):
+            if parameter.grad is not None and parameter.grad.any():
+                self.fed.add(id(parameter))
+
+
+def held(optimizer: Optimizer) -> list[Tensor]:
+    """The tensors that an optimizer was given."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def families(kind: Any) -> list[Any]:
+    """A class and all that inherit from it."""
+    return [kind, *(k for below in kind.__subclasses__() for k in families(below))]
+
+
+@contextmanager
+def logged() -> Iterator[Log]:
+    """Note steps of all optimizers and schedules, whoever holds them."""
+    log, inside = Log(), set()
+    own = [
+        kind for kind in dict.fromkeys(families(LRScheduler)) if "step" in vars(kind)
+    ]
+    steps = {kind: vars(kind)["step"] for kind in own}
+
+    def noting(step: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(step)
+        def noted(schedule: LRScheduler, *args: Any, **options: Any) -> Any:
+            outermost = id(schedule) not in inside  # not by way of super().step()
+            inside.add(id(schedule))
+            log.schedules[id(schedule)] += outermost
+            try:
+                return step(schedule, *args, **options)
+            finally:
+                if outermost:
+                    inside.discard(id(schedule))
+
+        return noted
+
+    hook = register_optimizer_step_pre_hook(log.step)
+    try:
+        for kind, step in steps.items():
+            kind.step = noting(step)
+        yield log
+    finally:
+        hook.remove()
+        for kind, step in steps.items():
+            kind.step = step
+
+
+@dataclass
+class Course:
+    """Some updates: what was logged, and which parameters changed."""
+
+    log: Log
+    changed: set[int]
+
+
+def course(visit: Visit, batches: Batches) -> Course:
+    """Make a few updates with the reader's training step, and take them back."""
+    assert visit.patient.train_step is not None
+    module = visit.module
+    parameters = list(module.parameters()) if module is not None else []
+    with unchanged(visit.patient), logged() as log:
+        before = [p.detach().clone() for p in parameters]
+        for _ in range(UPDATES):
+            visit.patient.train_step(
+                [tuple(ids.clone() for ids in piece) for piece in batches]
+            )
+        pairs = zip(parameters, before, strict=True)
+        changed = {id(p) for p, old in pairs if not torch.equal(p, old)}
+    return Course(log, changed)
+
+
+def updates(visit: Visit) -> Iterator[Result]:
+    """Optimizer and schedule over five updates, from one batch and from 3 pieces."""
+    if visit.patient.train_step is None:
+        return
+    whole = visit.sentences(EQUAL)
+    pieces = list(zip(*(ids.chunk(PIECES) for ids in whole), strict=True))
+    one = course(visit, [whole])
+    found = [*stepping(one), *holding(visit, one)]
+    if not found:
+        found = [*scheduling(one, course(visit, pieces))]
+    yield from found
+    if not found:
+        says = f"{UPDATES} updates change every parameter, and the rate is not zero"
+        yield healthy("updates", says)
+    yield from decay(visit, one)
+
+
+def stepping(one: Course) -> Iterator[Result]:
+    """Whether there are steps, with gradients, and a rate."""
+    log, name = one.log, "updates"
+    if not log.rates and not one.changed:
+        says = f"after {UPDATES} training steps, no optimizer has made a step"
+        numbers = {"measured": "0 steps", "expected": f"{UPDATES} steps"}
+        yield finding(name, says, "no_update", **numbers)
+    elif log.rates and not any(map(any, log.rates)):
+        says = f"the learning rate is 0 in each of the first {len(log.rates)} updates"
+        numbers = {"measured": "0", "expected": "more than 0"}
+        yield finding(name, says, "rate_zero", **numbers)
+    elif log.rates and not log.fed:
+        says = "when the optimizer makes its step, all gradients are none or zero"
+        yield finding(name, says, "no_update", measured="no gradients")
+
+
+def holding(visit: Visit, one: Course) -> Iterator[Result]:
+    """Whether the optimizer holds the parameters that the model has, all of them."""
+    given = [visit.patient.optimizer] if visit.patient.optimizer else []
+    optimizers = list(one.log.optimizers.values()) or given
+    if visit.module is None or not optimizers:
+        return
+    named = {n: p for n, p in visit.module.named_parameters() if p.requires_grad}
+    all_held = [p for optimizer in optimizers for p in held(optimizer)]
+    ids = {id(p) for p in all_held}
+    missing = [name for name, p in named.items() if id(p) not in ids]
+    known = {id(p) for p in visit.module.parameters()}
+    stale = [p for p in all_held if id(p) not in known | one.log.fed]
+    numbers = {
+        "measured": f"{len(named) - len(missing)} of {len(named)} parameters",
+        "expected": f"{len(named)} of {len(named)}",
+    }
+    if missing:
+        says = f"the optimizer lacks {len(missing)} of {len(named)} parameters: "
+        says += some(missing)
+        causes = ["optimizer_incomplete"]
+        if stale:
+            says += f"; it holds {len(stale)} that the model no longer has"
+            causes.insert(0, "optimizer_stale")
+        yield finding("optimizer", says, *causes, **numbers)
+        return
+    if stale:
+        says = f"the optimizer holds {len(stale)} tensors that the model does not have"
+        yield note("optimizer", says)
+    fast = max((max(rates) for rates in one.log.rates), default=0.0) > 1e-6
+    still = [n for n, p in named.items() if id(p) in one.log.fed - one.changed]
+    if still and fast:
+        says = f"parameters with gradients do not change: {some(still)}"
+        yield finding(
+            "optimizer", says, "optimizer_incomplete", measured=f"{len(still)}"
+        )
+
+
+def some(names: list[str]) -> str:
+    """The first names of a list."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def scheduling(one: Course, three: Course) -> Iterator[Result]:
+    """Whether the schedule advances once an update, also with three pieces."""
+    name = "schedule"
+    counts = [max(c.log.schedules.values(), default=0) for c in (one, three)]
+    if len(three.log.rates) > len(one.log.rates):
+        says = f"with {PIECES} pieces, the optimizer makes {PIECES} times as many steps"
+        yield note(name, says)
+    elif counts[1] > counts[0] > 0 or three.log.rates != one.log.rates:
+        says = f"the schedule advances with each piece: {PIECES} times in an update"
+        if counts[0]:
+            each = counts[1] / UPDATES
+            numbers = {"measured": f"{each:g} steps an update", "expected": "1"}
+        else:
+            rates = [course.log.rates[1][0] for course in (three, one)]
+            numbers = {
+                "measured": f"rate {rates[0]:.3g} at the second update",
+                "expected": f"{rates[1]:.3g}, as with one piece",
+            }
+        yield finding(name, says, "schedule_per_microbatch", **numbers)
+
+
+def decay(visit: Visit, one: Course) -> Iterator[Result]:
+    """Whether norms and biases are pulled to zero."""
+    vectors = [
+        p
+        for optimizer in one.log.optimizers.values()
+        for group in optimizer.param_groups
+        if group.get("weight_decay")
+        for p in group["params"]
+        if p.dim() < 2
+    ]
+    if vectors:
+        says = f"weight decay also pulls at {len(vectors)} norms and biases"
+        yield note("optimizer", says)
+
+
+# One batch by heart
+
+
+SENTENCES = [(5, 6), (7, 6), (4, 6), (6, 6)]
+STEPS, SECONDS = 600, 20.0
+
+
+def one_batch(visit: Visit) -> Iterator[Result]:
+    """Whether the model, by a training of the doctor's, learns four sentences."""
+    if visit.module is None or visit.patient.trained:
+        return
+    start = math.log(visit.patient.vocab_size)
+    with unchanged(visit.patient), torch.enable_grad():
+        losses, hurried = by_heart(visit, visit.module, start / 10)
+    visit.pictures["one_batch"] = losses
+    numbers = {
+        "measured": f"{losses[0]:.2f} to {min(losses):.2f} nats in {len(losses)} steps",
+        "expected": f"{start:.2f} to under {start / 10:.2f}",
+    }
+    if min(losses) < start / 10:
+        says = f"one batch of four sentences is learned in {len(losses)} steps"
+        yield healthy("one batch", says, **numbers)
+        return
+    says = f"one batch of four sentences is not learned in {len(losses)} steps"
+    if hurried:
+        says += f", for which there were {SECONDS:g} seconds"
+        yield note("one batch", says, **numbers)
+        return
+    causes = ("residual_missing", "init_large", "unused_parameters")
+    yield finding("one batch", says, *causes, weight=SYMPTOM, **numbers)
+
+
+def by_heart(
+    visit: Visit, module: nn.Module, enough: float
+) -> tuple[list[float], bool]:
+    """Losses of a training on one batch, and whether time ran out."""
+    module.eval()  # so that dropout is off
+    ids = visit.sentences(SENTENCES)
+    inputs, labels = (*ids[:-1], ids[-1][:, :-1]), ids[-1][:, 1:].flatten()
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    width = min((p.size(-1) for p in parameters if p.dim() > 1), default=1)
+    peak = 1e-3 if width <= 256 else 3e-4
+    optimizer = torch.optim.Adam(parameters, betas=(0.9, 0.98))
+    losses: list[float] = []
+    until = time.monotonic() + SECONDS
+    for step in range(1, STEPS + 1):
+        optimizer.param_groups[0]["lr"] = peak * min(1, step / 10)
+        output = visit.output(*inputs)
+        logs = (
+            output.clamp(min=1e-9).log() if kind_of(output) == PROBABILITIES else output
+        )
+        loss = F.cross_entropy(logs.flatten(0, 1), labels)
+        losses.append(loss.item())
+        if losses[-1] < enough or not math.isfinite(losses[-1]):
+            break
+        if time.monotonic() > until:
+            return losses, True
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+    return losses, False
+
+
+EXAMINATIONS: dict[str, Callable[[Visit], Iterator[Result]]] = {
+    "the loss in training": training,
+    "the loss": loss_alone,
+    "accumulation": accumulation,
+    "updates": updates,
+    "learning one batch": one_batch,
+}
