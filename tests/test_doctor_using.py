@@ -180,15 +180,15 @@ def first_causes(patient, **facts):
 def test_a_healthy_patient_has_no_finding(patient):
     assert found(patient) == []
     healthy = [result.examination for result in found(patient, "healthy")]
-    assert healthy == ["greedy search", "beam search", "cache"]
+    assert healthy == ["cache", "greedy search", "beam search"]
 
 
 def test_what_is_not_given_is_skipped_in_a_line_that_says_how(model):
     skipped = found(Patient(model=model, vocab_size=VOCAB), "skipped")
     assert [result.says for result in skipped] == [
+        "give cache=Cache(start=..., step=...)",
         "give greedy=search",
         "give beam=search",
-        "give cache=Cache(start=..., step=...)",
         "give tokenizer=...",
         "give batch=(src, tgt)",
     ]
@@ -219,6 +219,11 @@ class Endless(Small):
         return super().forward(src, tgt) * torch.nan
 
 
+class Ahead(Small):
+    def forward(self, src, tgt):
+        return super().forward(src, tgt).flip(1)
+
+
 class Broken(Small):
     def forward(self, src, tgt):
         raise ValueError("no such thing")
@@ -230,6 +235,7 @@ class Broken(Small):
         (Restless, "logits differ from run to run in eval(): mend that first"),
         (Deaf, "logits are (2, 7, 23), but ids (2, 5): make them fit first"),
         (Endless, "logits are not finite: mend that first"),
+        (Ahead, "logits change with later tokens: mend that first"),
         (Broken, "the model stopped with ValueError: no such thing (line "),
     ],
 )
@@ -237,7 +243,7 @@ def test_decoding_is_not_blamed_for_what_is_wrong_with_the_model(kind, says):
     model = kind()
     patient = Patient(model=model, vocab_size=VOCAB, greedy=partial(greedy, model))
     assert found(patient) == []
-    assert found(patient, "skipped")[0].says.startswith(says)
+    assert found(patient, "skipped")[1].says.startswith(says)
 
 
 # Greedy search
@@ -260,10 +266,12 @@ def test_a_wrong_greedy_search_is_named(patient, model, search, cause):
 
 def test_the_start_token_is_the_one_that_training_used(patient, model):
     sick = replace(patient, greedy=partial(greedy, model, first=PAD))
-    assert found(sick, training_start=PAD) == []
     (finding,) = found(sick)
     assert finding.says == "decoding begins with token 0, training with 1"
-    assert first_causes(patient, training_start=EOS) == ["start_token"] * 1
+    assert found(replace(sick, beam=None), training_start=PAD) == []
+    by_batch = replace(sick, beam=None, batch=(SRC, rows([PAD, 5, EOS])))
+    assert found(by_batch) == []
+    assert first_causes(patient, training_start=PAD) == ["start_token"] * 2
 
 
 def test_outputs_may_be_lists_without_start_and_end(patient, model):
@@ -377,6 +385,44 @@ def test_a_beam_that_is_greedy_is_named(patient, model):
     assert first_causes(replace(patient, beam=one)) == ["beam_wrong"]
 
 
+@torch.no_grad()
+def cached_beam(steps, src, beam_size, *, follow=True, tile=False):
+    """Two or more sentences at once, with the cache."""
+    n, k = len(src), beam_size
+    steps.model.eval()
+    state = steps.start(src.repeat(k, 1) if tile else src.repeat_interleave(k, 0))
+    ids = torch.full((n * k, 1), BOS)
+    scores = torch.full((n, k), -torch.inf)
+    scores[:, 0] = 0.0
+    for _ in range(LONGEST):
+        logits, state = steps.step(ids[:, -1], state)
+        new = logits.log_softmax(-1)
+        done = (ids == EOS).any(-1)
+        new[done], new[done, PAD] = -torch.inf, 0.0
+        scores, index = (scores[..., None] + new.view(n, k, -1)).flatten(1).topk(k)
+        order = (index // VOCAB + k * torch.arange(n)[:, None]).flatten()
+        state = steps.reorder(state, order) if follow else state
+        ids = torch.cat([ids[order], (index % VOCAB).view(-1, 1)], 1)
+        if (ids == EOS).any(-1).all():
+            break
+    return ids.view(n, k, -1)[:, 0]
+
+
+def test_beams_with_a_cache_are_right(patient, model):
+    search = partial(cached_beam, Steps(model))
+    assert found(replace(patient, beam=search)) == []
+
+
+@pytest.mark.parametrize("fault", [{"follow": False}, {"tile": True}])
+@pytest.mark.parametrize("seed", range(3))
+def test_beams_that_leave_their_cache_are_named(fault, seed):
+    torch.manual_seed(seed)
+    model = Small()
+    search = partial(cached_beam, Steps(model), **fault)
+    (finding,) = found(Patient(model=model, vocab_size=VOCAB, beam=search))
+    assert list(finding.causes) == ["cache_not_reordered", "beam_wrong"]
+
+
 # The cache
 
 
@@ -391,6 +437,29 @@ def test_a_beam_that_is_greedy_is_named(patient, model):
 def test_a_wrong_cache_is_named(patient, model, steps, causes):
     (finding,) = found(replace(patient, cache=steps(model).cache()))
     assert list(finding.causes) == causes
+
+
+def test_a_cache_must_hide_padding_as_the_model_does(patient, model):
+    def hiding(src, tgt):
+        end = (src[0] != PAD).sum()  # one row at a time, without its padding
+        return model(src[:, :end], tgt)
+
+    def one_by_one(src, tgt):
+        pairs = zip(src[:, None], tgt[:, None], strict=True)
+        return torch.cat([hiding(*pair) for pair in pairs])
+
+    sick = replace(patient, model=one_by_one, module=model)
+    (finding,) = found(replace(sick, greedy=None, beam=None))
+    assert "with padded sources" in finding.says
+    assert finding.causes[0] == "cache_wrong"
+
+
+def test_where_the_cache_is_wrong_a_search_with_it_is_not_blamed_first(patient, model):
+    steps = RestartedSteps(model)
+    search = partial(cached_beam, steps)
+    first, *rest = found(replace(patient, cache=steps.cache(), beam=search))
+    assert first.causes[0] == "cache_positions" and first.weight > rest[0].weight
+    assert [result.causes[0] for result in rest] == ["cache_positions"]
 
 
 def test_a_cache_may_give_log_probabilities(patient, model):

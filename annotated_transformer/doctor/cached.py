@@ -8,7 +8,7 @@ from torch import Tensor
 from annotated_transformer.doctor.forcing import (
     NEAR,
     PROVEN,
-    log_probabilities,
+    differences,
     sources,
     training_start,
 )
@@ -22,27 +22,41 @@ def cache(visit: Visit, parts: Cache) -> Iterator[Result]:
     src = sources(visit, 1).expand(3, -1).contiguous()
     start = torch.full((3, 1), training_start(visit), device=visit.device)
     tgt = torch.cat([start, visit.words(3, 6)], 1)
-    errors = differences(stepped(parts, src, tgt), visit.logits(src, tgt))
-    wrong = [step for step, error in enumerate(errors) if not error < NEAR]
-    if wrong:
-        restarts = wrong[0] > 0 and restarted(visit, parts, src, tgt)
-        causes = ["cache_wrong", "cache_positions"]
-        yield Result(
-            examination="cached decoding, step by step",
-            kind=FINDING,
-            says=f"cached logits differ from the model's from step {wrong[0] + 1} on, "
-            f"by {max(errors):.2g} of their spread"
-            + (": each step's position is the first" if restarts else ""),
-            measured=f"{max(errors):.2g} standard deviations",
-            expected=f"below {NEAR:.3f}",
-            causes=causes[::-1] if restarts else causes,
-            weight=PROVEN,
-        )
-    elif parts.reorder:
-        yield from reorder(visit, parts, src, tgt)
-    else:
+    found = list(compare_steps(visit, parts, src, tgt, "step by step"))
+    if not found and visit.patient.pad is not None:
+        padded = sources(visit, 3)
+        padded[1, 4:], padded[2, 2:] = visit.patient.pad, visit.patient.pad
+        padded[1, 3], padded[2, 1] = visit.patient.eos, visit.patient.eos
+        found = list(compare_steps(visit, parts, padded, tgt, "with padded sources"))
+    if not found and parts.reorder:
+        found = list(reorder(visit, parts, src, tgt))
+    if parts.reorder is None:
         says = "give Cache(reorder=...)"
         yield Result(examination="reordering the cache", kind=SKIPPED, says=says)
+    visit.facts["cache_causes"] = [name for result in found for name in result.causes]
+    yield from found
+
+
+def compare_steps(
+    visit: Visit, parts: Cache, src: Ids, tgt: Ids, how: str
+) -> Iterator[Result]:
+    """Cached logits against those of the whole target, and why they may differ."""
+    errors = differences(stepped(parts, src, tgt), visit.logits(src, tgt)).tolist()
+    wrong = [step for step, error in enumerate(errors) if not error < NEAR]
+    if not wrong:
+        return
+    restarts = restarted(visit, parts, src, tgt) if wrong[0] else ""
+    causes = ["cache_wrong", "cache_positions"]
+    yield Result(
+        examination=f"cached decoding, {how}",
+        kind=FINDING,
+        says=f"cached logits, {how}, differ from the model's from step {wrong[0] + 1} "
+        f"on, by {max(errors):.2g} of their spread{restarts}",
+        measured=f"{max(errors):.2g} standard deviations",
+        expected=f"below {NEAR:.3f}",
+        causes=causes[::-1] if restarts else causes,
+        weight=PROVEN,
+    )
 
 
 def stepped(parts: Cache, src: Ids, tgt: Ids, order: Tensor | None = None) -> Tensor:
@@ -57,27 +71,22 @@ def stepped(parts: Cache, src: Ids, tgt: Ids, order: Tensor | None = None) -> Te
     return torch.stack(logits, 1)
 
 
-def differences(cached: Tensor, whole: Tensor) -> list[float]:
-    """Each step's largest difference, in standard deviations of the logits."""
-    cached, whole = log_probabilities(cached), log_probabilities(whole)
-    if cached.shape != whole.shape:
-        return [float("inf")] * whole.size(1)
-    worst = (cached - whole).abs().amax((0, 2))
-    return (worst / whole.std(-1).mean(0)).tolist()
-
-
-def restarted(visit: Visit, parts: Cache, src: Ids, tgt: Ids) -> bool:
-    """Whether a token said again and again gets the same logits at each step.
+def restarted(visit: Visit, parts: Cache, src: Ids, tgt: Ids) -> str:
+    """What a token said again and again tells of the positions: words, or nothing.
 
     Without a position, all keys and values are alike, and so is every layer's output.
+    Where positions are in the scores alone, as in rotary ones, that is always so: then
+    only the weights can be wrong where other tokens' logits are.
     """
     same = tgt[:, 1:2].expand_as(tgt)
-    steps = log_probabilities(stepped(parts, src, same))
-    whole = log_probabilities(visit.logits(src, same))
-    moved, should = (
-        float((x - x[:, :1]).abs().max() / x.std()) for x in (steps, whole)
-    )
-    return moved < NEAR < should
+    cached, whole = stepped(parts, src, same), visit.logits(src, same)
+    first = cached[:, :1].expand_as(cached)
+    moved, should = differences(cached, first).max(), differences(whole, first).max()
+    if moved < NEAR < should:
+        return ": each step has the first one's position"
+    if should < NEAR and differences(cached, whole).max() < NEAR:
+        return ", but not if all tokens are alike: so the positions are wrong"
+    return ""
 
 
 def reorder(visit: Visit, parts: Cache, src: Ids, tgt: Ids) -> Iterator[Result]:
@@ -85,10 +94,10 @@ def reorder(visit: Visit, parts: Cache, src: Ids, tgt: Ids) -> Iterator[Result]:
     order, half = torch.tensor([1, 1, 0], device=tgt.device), tgt.size(1) // 2
     cached = stepped(parts, src, tgt, order)[:, half:]
     moved = torch.cat([tgt[order, :half], tgt[:, half:]], 1)
-    errors = differences(cached, visit.logits(src, moved)[:, half:])
+    errors = differences(cached, visit.logits(src, moved)[:, half:]).tolist()
     if not max(errors) < NEAR:
         stayed = differences(cached, visit.logits(src, tgt)[:, half:])
-        ignored = ": they go on from the old ones" if max(stayed) < NEAR else ""
+        ignored = ": they go on from the old ones" if stayed.max() < NEAR else ""
         yield Result(
             examination="reordering the cache",
             kind=FINDING,

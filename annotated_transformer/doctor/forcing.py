@@ -166,19 +166,6 @@ def forced(
     return logits[0, len(before) - 1 :]
 
 
-def log_prob(
-    visit: Visit, src: Tensor, row: list[int], start: int
-) -> tuple[float, float]:
-    """An output's log-probability by teacher forcing: the sum, and the mean."""
-    *_, (body,) = bodies(visit, [row], start)
-    if not body:
-        return 0.0, 0.0
-    logits = log_probabilities(forced(visit, src, body, [start]))
-    ids = torch.tensor(body, device=logits.device)
-    chosen = logits.gather(-1, ids[:, None])
-    return float(chosen.sum()), float(chosen.mean())
-
-
 def log_probabilities(logits: Tensor) -> Tensor:
     """Log-probabilities of logits, of log-probabilities, or of probabilities."""
     sums = logits.sum(-1)
@@ -187,3 +174,12 @@ def log_probabilities(logits: Tensor) -> Tensor:
     ):
         return logits.clamp(min=1e-30).log()
     return logits.log_softmax(-1)
+
+
+def differences(some: Tensor, others: Tensor) -> Tensor:
+    """Each position's largest difference, (tgt,), in standard deviations."""
+    some, others = log_probabilities(some), log_probabilities(others)
+    if some.shape != others.shape:
+        return torch.full((others.size(1),), torch.inf)
+    worst = (some - others).abs().amax((0, 2))
+    return (worst / others.std(-1).mean(0)).cpu()

@@ -11,6 +11,7 @@ from annotated_transformer.doctor.forcing import (
     NEAR,
     PROVEN,
     SYMPTOM,
+    differences,
     log_probabilities,
     sources,
 )
@@ -35,9 +36,9 @@ def using(visit: Visit) -> Iterator[Result]:
     """All examinations of what is given; each that isn't is skipped in a line."""
     p = visit.patient
     parts: list[tuple[str, Any, str, str, Examination]] = [
+        ("cache", p.cache, "cache=Cache(start=..., step=...)", "cache_wrong", cache),
         ("greedy search", p.greedy, "greedy=search", "greedy_wrong", greedy),
         ("beam search", p.beam, "beam=search", "beam_wrong", beam),
-        ("cache", p.cache, "cache=Cache(start=..., step=...)", "cache_wrong", cache),
         ("tokenizer", p.tokenizer, "tokenizer=...", "tokenizer_lossy", tokenizer),
         ("data", p.batch, "batch=(src, tgt)", "vocab_size", data),
     ]
@@ -60,8 +61,11 @@ def unfit(visit: Visit) -> str:
     src = sources(visit, 2)
     ids = (src,) if visit.patient.decoder_only else (src, visit.words(2, 5))
     try:
-        with steady(visit):
+        with steady(visit), Script(visit, src).played():
             first, second = visit.logits(*ids), visit.logits(*ids)
+            begun = visit.logits(*ids[:-1], ids[-1][:, :2])
+            with torch.inference_mode():
+                visit.patient(*ids)  # by the faster paths of PyTorch's layers
     except Exception as error:
         return f"the model stopped with {told(error)}"
     if first.shape[:2] != ids[-1].shape:
@@ -71,6 +75,8 @@ def unfit(visit: Visit) -> str:
         return "logits are not finite: mend that first"
     if (first - second).abs().max() > NEAR * first.std():
         return "logits differ from run to run in eval(): mend that first"
+    if begun.shape[1] != 2 or differences(begun, first[:, :2]).max() > 10 * NEAR:
+        return "logits change with later tokens: mend that first"
     return ""
 
 
