@@ -274,6 +274,12 @@ CAUSES = table(
         LOOP,
     ),
     (
+        "gradients_kept",
+        "Gradients of earlier updates are still there",
+        "zero_grad() once an update, before the first backward().",
+        LOOP,
+    ),
+    (
         "cache_positions",
         "Cached decoding restarts the positions",
         "The new token's position is the number of tokens before it.",

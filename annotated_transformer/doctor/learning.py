@@ -27,9 +27,11 @@ from annotated_transformer.doctor.listen import (
     PROBABILITIES,
     Call,
     Reading,
+    exchanged,
     fake_output,
     kind_of,
     listen,
+    places,
     read,
 )
 from annotated_transformer.doctor.patient import Batches
@@ -210,7 +212,7 @@ def loss_itself(visit: Visit, padded: Reading, full: Reading) -> Iterator[Result
     """Padding, softmax and divisor, from a batch with padding and one without."""
     before = [*softmax(padded), *padding(visit, padded)]
     yield from before
-    if all(result.kind != FINDING for result in before):
+    if all(result.kind == HEALTHY for result in before):
         yield from divisor(visit, padded, full)
 
 
@@ -353,14 +355,15 @@ class Log:
     rates: list[list[float]] = field(default_factory=list)  # each step's, of its groups
     fed: set[int] = field(default_factory=set)  # tensors that had a gradient
     schedules: Counter[int] = field(default_factory=Counter)  # steps of each
+    last: list[Tensor] = field(default_factory=list)  # gradients at the last step
 
     def step(self, optimizer: Optimizer, *_: Any) -> None:
         """Note an optimizer's step, before it is made."""
         self.optimizers[id(optimizer)] = optimizer
         self.rates.append([float(group["lr"]) for group in optimizer.param_groups])
-        for parameter in held(optimizer):
-            if parameter.grad is not None and parameter.grad.any():
-                self.fed.add(id(parameter))
+        fed = [p for p in held(optimizer) if p.grad is not None and p.grad.any()]
+        self.fed.update(map(id, fed))
+        self.last = [p.grad.clone() for p in fed if p.grad is not None]
 
 
 def held(optimizer: Optimizer) -> list[Tensor]:
@@ -440,7 +443,7 @@ def updates(visit: Visit) -> Iterator[Result]:
     one = course(visit, [whole])
     found = [*stepping(one), *holding(visit, one)]
     if not found:
-        found = [*scheduling(one, course(visit, pieces))]
+        found = [*scheduling(one, course(visit, pieces)), *clearing(visit, [whole])]
     yield from found
     if not found:
         says = f"{UPDATES} updates change every parameter, and the rate is not zero"
@@ -525,6 +528,35 @@ def scheduling(one: Course, three: Course) -> Iterator[Result]:
                 "expected": f"{rates[1]:.3g}, as with one piece",
             }
         yield finding(name, says, "schedule_per_microbatch", **numbers)
+
+
+def clearing(visit: Visit, batches: Batches) -> Iterator[Result]:
+    """Whether an update begins without the last one's gradients.
+
+    The second update is made with the doctor's logits, which give none of their own.
+    """
+    train_step = visit.patient.train_step
+    assert train_step is not None
+    for module in places(visit):
+        with unchanged(visit.patient):
+            with logged() as first:
+                train_step(batches)
+            with exchanged(visit, module) as calls, logged() as second:
+                train_step(batches)
+        if not any(call.gradient.any() for call in calls):
+            continue
+        if second.last and alike(first.last, second.last):
+            says = "each update still has the gradients of the one before"
+            yield finding("updates", says, "gradients_kept", expected="none")
+        return
+
+
+def alike(first: list[Tensor], second: list[Tensor]) -> bool:
+    """Whether these are the same gradients; clipping may have touched them again."""
+    return len(first) == len(second) and all(
+        a.shape == b.shape and torch.allclose(a, b, rtol=1e-3)
+        for a, b in zip(first, second, strict=True)
+    )
 
 
 def decay(visit: Visit, one: Course) -> Iterator[Result]:

@@ -8,7 +8,7 @@ label it has, how much it counts, and whether softmax came once.
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -116,14 +116,14 @@ def with_logits(output: Any, logits: Tensor) -> Any:
     """The output with other logits, in the same container."""
     if isinstance(output, Tensor):
         return logits
-    if isinstance(output, dict) and "logits" in output:
+    if hasattr(output, "_fields"):  # a named tuple
+        return type(output)(logits, *output[1:])
+    if isinstance(output, dict):
         output["logits"] = logits
     elif hasattr(output, "logits"):
         output.logits = logits
     else:
-        rest = [logits, *output[1:]]
-        named = hasattr(output, "_fields")
-        return type(output)(*rest) if named else type(output)(rest)
+        output = type(output)([logits, *output[1:]])
     return output
 
 
@@ -139,7 +139,7 @@ def places(visit: Visit) -> list[nn.Module]:
 def listen(visit: Visit, batches: Batches) -> list[Call]:
     """Calls of one training step whose logits count; none if it cannot be heard."""
     train_step = visit.patient.train_step
-    assert train_step is not None and visit.module is not None
+    assert train_step is not None
     for module in places(visit):
         with unchanged(visit.patient), exchanged(visit, module) as calls:
             train_step([tuple(ids.clone() for ids in piece) for piece in batches])
@@ -194,7 +194,6 @@ class Reading:
     """
 
     kind: str  # what the model returns
-    form: str  # the loss that explains the gradient, or ""
     quiet: bool  # whether there is dropout, and all of it was off
     counts: Tensor  # bool: whether the row is in the loss at all
     weight: Tensor  # how much
@@ -203,12 +202,12 @@ class Reading:
     given_place: Tensor  # of the decoder's input in the same row
     end: Tensor  # the end token's place in the row's sentence
     sentence: Tensor  # which of the doctor's
-    call: Tensor  # which call of the model
-    starts: list[int] = field(default_factory=list)  # first inputs of the decoder
+    starts: list[int]  # first inputs of the decoder
+    form: str = ""  # the loss that explains the gradient
 
     def real(self, pad: int | None) -> Tensor:
         """Rows that count, and should."""
-        return self.counts & (self.given_place <= self.end) & (self.label != pad)
+        return self.counts & (self.given_place < self.end) & (self.label != pad)
 
     def padded(self, pad: int | None, eos: int) -> Tensor:
         """Rows that count, and should not."""
@@ -224,41 +223,48 @@ def read(visit: Visit, calls: list[Call], batches: Batches) -> Reading:
         (ids[0], ids[-1]) for piece in batches for ids in zip(*piece, strict=True)
     ]
     columns: dict[str, list[Tensor]] = {}
-    starts = []
-    for number, call in enumerate(calls):
+    starts: list[int] = []
+    for call in calls:
         rows, start = positions(call, sentences, visit)
-        rows["call"] = torch.full_like(rows["label"], number)
         starts += start
         for name, values in rows.items():
             columns.setdefault(name, []).append(values)
-    table = {name: torch.cat(values) for name, values in columns.items()}
+    table: dict[str, Any] = {k: torch.cat(parts) for k, parts in columns.items()}
     x = torch.cat([call.fake.detach().double().flatten(0, 1) for call in calls])
     gradient = torch.cat([call.gradient.double().flatten(0, 1) for call in calls])
     largest = gradient.abs().amax(-1)
     counts = largest > 1e-6 * largest.max()
-    form, some = explain(x[counts], gradient[counts], table["label"][counts])
-    weight = torch.zeros(len(x), dtype=torch.double).to(x)
-    weight[counts] = some
-    return Reading(
-        kind=calls[0].kind,
-        form=form,
-        quiet=all(call.quiet for call in calls),
-        counts=counts,
-        weight=weight,
-        starts=starts,
-        **table,
-    )
+    table |= {"counts": counts, "weight": torch.zeros_like(largest)}
+    quiet = all(call.quiet for call in calls)
+    reading = Reading(kind=calls[0].kind, quiet=quiet, starts=starts, **table)
+    real = reading.real(visit.patient.pad)
+    some = real if real.any() else counts
+    found = explain(reading.kind, x[some], gradient[some], reading.label[some])
+    reading.form, reading.weight[some] = found
+    return reading
 
 
-def explain(x: Tensor, gradient: Tensor, label: Tensor) -> tuple[str, Tensor]:
-    """The form of loss that explains a gradient, or "", and each row's weight."""
+def explain(
+    kind: str, x: Tensor, gradient: Tensor, label: Tensor
+) -> tuple[str, Tensor]:
+    """The form of loss that explains a gradient, or "", and each row's weight.
+
+    Row by row, some losses differ by a factor alone: -p is -log p times p. Of those
+    that fit, it is the one for which the rows count most alike.
+    """
     dead = ~gradient.any(0)  # a padding column may be left out of the softmax
     if 0 < dead.sum() <= 4:
         x = x.masked_fill(dead, -torch.inf)
-    fits = {form: fit(form, x, gradient, label) for form in FORMS}
-    form = min(fits, key=lambda name: fits[name][1])
-    if fits[form][1] < 0.05:
-        return form, fits[form][0]
+    spreads, weights = {}, {}
+    for form in FORMS:
+        if form == "negative log" and kind != PROBABILITIES:
+            continue
+        weights[form], left = fit(form, x, gradient, label)
+        if left < 0.05:
+            spreads[form] = float(weights[form].abs().log().std(unbiased=False))
+    if spreads:
+        best = min(spreads, key=lambda form: spreads[form])
+        return best, weights[best]
     return "", -gradient.gather(-1, label[:, None]).squeeze(-1)
 
 
