@@ -33,6 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Longer tests, on request."""
     text = "run every chapter with the wheel alone, not two"
     parser.addoption("--all-chapters", action="store_true", help=text)
+    text = "examine every patient of the doctor, not one for each cause"
+    parser.addoption("--all-patients", action="store_true", help=text)
     text = "how many hostile inputs to try of each of five kinds"
     parser.addoption("--fuzz-cases", type=int, default=40, help=text)
 

@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from annotated_transformer.doctor.patient import Patient
 DEPTH = 3  # so many objects or functions beyond a module or a part of the patient
 LONG = 10_000  # a longer list is data: its items are not looked at
 FOREIGN = sys.stdlib_module_names | {"torch", "numpy"}  # whose objects are left alone
+LIVING: ContextVar[list[Any] | None] = ContextVar("living", default=None)
 PLAIN = (Optimizer, LRScheduler, torch.amp.GradScaler, types.SimpleNamespace, Namespace)
 
 
@@ -34,14 +36,16 @@ def unchanged(patient: Patient) -> Iterator[None]:
     Weights and buffers (bit for bit, in the same memory), gradients, modes, hooks,
     attributes, random states, and whatever the optimizer, its schedules and the given
     functions hold, as far as it can be found. Tensors are cloned once; models are not
-    copied.
+    copied. Within another `unchanged`, the optimizers found before are taken.
     """
     parts = {k: v for k, v in vars(patient).items() if k not in ("tokenizer", "texts")}
     with ExitStack() as undo:
         keep_settings(undo)
         keeper = Keeper(undo)
         keeper.keep(parts.values())
-        keeper.keep(trainers(keeper.seen))
+        living = LIVING.get() or trainers(keeper.seen)
+        undo.callback(LIVING.reset, LIVING.set(living))
+        keeper.keep(living)
         hook = register_optimizer_step_pre_hook(lambda it, *_: keeper.keep([it]))
         undo.callback(hook.remove)
         yield

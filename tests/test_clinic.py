@@ -1,0 +1,69 @@
+"""The doctor finds nothing in healthy models, and names what is wrong with sick ones."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from annotated_transformer.doctor import examine
+from annotated_transformer.doctor.report import SKIPPED
+from tests.patients.cases import collect
+from tools import clinic
+
+ROOT = Path(__file__).parents[1]
+HEALTHY, SICK = collect("HEALTHY"), collect("SICK")
+FIRST = {case.cause: case for case in reversed(SICK)}  # one patient for each cause
+
+# x-transformers
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+
+def chosen(case, request):
+    """Skip what only a long run examines, and what is not installed."""
+    if not all(map(find_spec, case.needs)):
+        pytest.skip(f'needs {", ".join(case.needs)}: pip install -e ".[bench]"')
+    extra = case.slow or (case.cause and case is not FIRST[case.cause])
+    if extra and not request.config.getoption("--all-patients"):
+        pytest.skip("only with --all-patients")
+
+
+def report_on(case, seed=3):
+    """The report on a patient, none of whose examinations broke down."""
+    torch.manual_seed(seed)
+    report = examine(case.build())
+    broken = [r.says for r in report.results if "could not be examined" in r.says]
+    assert not broken
+    return report
+
+
+@pytest.mark.parametrize("case", HEALTHY, ids=lambda case: case.name)
+def test_a_healthy_model_has_no_finding(case, request):
+    chosen(case, request)
+    report = report_on(case)
+    assert report.healthy, str(report)
+    assert [r for r in report.results if r.kind != SKIPPED]
+
+
+@pytest.mark.parametrize("case", SICK, ids=lambda case: case.name)
+def test_the_true_cause_is_among_the_first_two(case, request):
+    chosen(case, request)
+    report = report_on(case)
+    assert case.cause in [cause.name for cause in report.causes[:2]], str(report)
+
+
+def test_every_cause_has_a_patient():
+    from annotated_transformer.doctor.causes import CAUSES
+
+    assert set(FIRST) == set(CAUSES)
+    assert len(SICK) >= 40 and len(HEALTHY) >= 8
+
+
+def test_the_page_of_patients_lists_them_all():
+    page = (ROOT / "book" / "patients.md").read_text("utf-8")
+    rows = [line.split(" | ")[0] for line in page.splitlines() if line[:2] == "| "]
+    names = {clinic.in_a_cell(case.name) for case in [*HEALTHY, *SICK]}
+    assert {row.removeprefix("| ") for row in rows} >= names
+    counts = [int(n) for n in re.findall(r"(\d+) (?:healthy models|sick ones)", page)]
+    assert counts == [len(HEALTHY), len(SICK)]
