@@ -906,6 +906,15 @@ class ZeroedTooLate(Training):
         return loss
 
 
+class NeverZeroed(Training):
+    def step(self, batches):
+        self.model.train()
+        loss = self.backward(batches)
+        self.optimizer.step()
+        self.schedule.step()
+        return loss
+
+
 class RateZero(Training):
     def rate(self, step):
         return 1e-3 * min(1.0, step / WARMUP)  # 0 at step 0
@@ -952,6 +961,12 @@ UPDATES = [
         "zero_grad() stands between backward() and step(): no gradient is left.",
         "no_update",
         training=ZeroedTooLate,
+    ),
+    sick(
+        "gradients never zeroed",
+        "zero_grad() is not called: each update adds all gradients before it.",
+        "gradients_kept",
+        training=NeverZeroed,
     ),
     sick(
         "rate zero",
