@@ -75,29 +75,32 @@ def blank_source(visit: Visit) -> Iterator[Result]:
 
 
 def long_inputs(visit: Visit) -> Iterator[Result]:
-    """How many positions the model takes, and how it refuses more."""
-    name, longest = "long inputs", 0
-    for length in (16, 64, 128, 256, LONG):
-        *src, _ = (ids[:1] for ids in visit.examples)
-        long = visit.words(1, length)
+    """How many target tokens the model takes, and how it refuses more."""
+    name, longest, refused = "long inputs", 0, LONG + 1
+    error: Exception | None = None
+    length = LONG
+    while refused - longest > 1:
         try:
-            logits = visit.logits(*src, long)
-        except InputError as error:
-            yield healthy(name, f"up to {longest}, then it says: {error}")
-            return
-        except Exception as error:
-            yield Result(
-                examination=name,
-                kind=NOTE,
-                says=f"{length} target tokens fail ({longest} do not): "
-                f"{type(error).__name__}: {error}"
-                ". Check lengths before, with an error of your own",
-            )
-            return
-        if not logits.isfinite().all():
-            break
-        longest = length
-    yield healthy(name, f"{longest} target tokens are taken")
+            finite = takes(visit, length)
+        except Exception as failure:
+            error, finite = failure, False
+        longest, refused = (length, refused) if finite else (longest, length)
+        length = (longest + refused) // 2
+    if longest == LONG:
+        yield healthy(name, f"{LONG} target tokens are taken")
+    elif error is None or isinstance(error, InputError):
+        why = f": {error}" if error else ", where logits are not finite"
+        yield healthy(name, f"{longest} target tokens are taken, not {refused}{why}")
+    else:
+        says = f"{longest} target tokens are taken; {refused} fail with "
+        says += f"{type(error).__name__}: {error}. Check lengths before, with an error "
+        yield Result(examination=name, kind=NOTE, says=says + "of your own")
+
+
+def takes(visit: Visit, length: int) -> bool:
+    """Whether so many target tokens give finite logits."""
+    *src, _ = (ids[:1] for ids in visit.examples)
+    return bool(visit.logits(*src, visit.words(1, length)).isfinite().all())
 
 
 def half_precision(visit: Visit) -> Iterator[Result]:

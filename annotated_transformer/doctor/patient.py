@@ -38,7 +38,8 @@ class Patient:
     `train_step(batches)` makes one update from micro-batches (src, tgt), whose rows of
     tgt are start token, words, end token, padding; it calls the model itself.
     `loss(logits, labels)` is a number. `greedy(src)` and `beam(src, beam_size)` give
-    a row of ids for each source. `batch` is one (src, tgt) of the reader's own training
+    a row of ids for each source. `causal_mask(length)` and `padding_mask(ids)` are the
+    reader's own. `batch` is one (src, tgt) of the reader's own training
     data. `tokenizer` has `encode(text)` and `decode(ids)`; `texts` are lines for it.
     """
 
@@ -59,6 +60,8 @@ class Patient:
     greedy: Callable[[Ids], Any] | None = None
     beam: Callable[[Ids, int], Any] | None = None
     cache: Cache | None = None
+    causal_mask: Callable[[int], Tensor] | None = None
+    padding_mask: Callable[[Ids], Tensor] | None = None
     tokenizer: Any = None
     texts: Sequence[str] = ()
 

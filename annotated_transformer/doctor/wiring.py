@@ -27,6 +27,7 @@ from annotated_transformer.doctor.limits import (
     half_precision,
     long_inputs,
 )
+from annotated_transformer.doctor.masks import masks
 from annotated_transformer.doctor.parameters import (
     gradients_arrive,
     layers_are_distinct,
@@ -49,6 +50,7 @@ def wiring(visit: Visit) -> list[Examination]:
         positions_matter,
         future_is_hidden,
         rows_are_independent,
+        masks,
         dropout_happens,
         layers_are_distinct,
         ties_are_real,

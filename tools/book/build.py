@@ -92,7 +92,7 @@ def prepare_source(source: Path, course: Course, npm: Path) -> None:
         "book/glossary.md": pages.glossary(course),
         **{
             f"book/{name}.md": (course.root / "book" / f"{name}.md").read_text("utf-8")
-            for name in ("help", "notation")
+            for name in ("help", "notation", "doctor", "patients")
         },
         "book/bibliography.md": pages.bibliography(course),
         "book/model_card.md": (course.root / MODEL_CARD).read_text("utf-8"),
@@ -105,6 +105,8 @@ def prepare_source(source: Path, course: Course, npm: Path) -> None:
     texts |= {f"api/{m}.md": pages.api_module(course, m) for m in course.modules}
     for name, text in texts.items():
         (source / name).write_text(text, "utf-8")
+    for folder in ("images", "doctor"):  # what pages of the book show and hand out
+        shutil.copytree(course.root / "book" / folder, source / "book" / folder)
     write_json(source / "course.json", for_sphinx(course))
     assets(source, npm, course)
 
@@ -122,6 +124,8 @@ def for_sphinx(course: Course) -> dict:
         "book/departures": "book/departures.yml",
         "book/glossary": "book/glossary.md",
         "book/help": "book/help.md",
+        "book/doctor": "book/doctor.md",
+        "book/patients": "book/patients.md",
         "book/notation": "book/notation.md",
         "book/bibliography": "book/references.bib",
         "book/model_card": MODEL_CARD,

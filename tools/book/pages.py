@@ -51,6 +51,8 @@ DEPARTURE_HEADS = (  # above the columns of the table, beside the departure itse
 )
 BOOK_PAGES = [
     "help",
+    "doctor",
+    "patients",
     "paper",
     "departures",
     "code_map",
