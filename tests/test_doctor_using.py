@@ -313,6 +313,22 @@ def test_a_near_tie_is_no_disagreement(patient, model):
     assert found(replace(patient, greedy=partial(greedy, model, pick=other))) == []
 
 
+def test_which_tokens_are_never_said_is_the_readers_choice(patient, model):
+    with torch.no_grad():
+        model.out.bias[[PAD, BOS]] += 9.0
+        model.out.bias[UNK] += 6.0
+
+    def some(logits, dim):
+        return logits.index_fill(-1, torch.tensor([PAD, BOS]), -9.0).argmax(dim)
+
+    def words(logits, dim):
+        return logits.index_fill(-1, torch.tensor([PAD, BOS, UNK]), -9.0).argmax(dim)
+
+    for pick in (torch.argmax, some, words):
+        search = partial(greedy, model, pick=pick)
+        assert found(replace(patient, greedy=search, beam=None)) == []
+
+
 def test_training_mode_without_dropout_is_no_fault(patient, model):
     model.dropout.p = 0.0
     assert found(replace(patient, greedy=partial(restless, model))) == []

@@ -144,7 +144,11 @@ def by_depth(depth: Mapping[str, Any]) -> Drawing:
         for marker, (name, values) in zip("os", series.items(), strict=False):
             shown = np.where(values > 0, values, np.nan)
             axes.plot(shown, places, marker=marker, label=name)
+        every = np.concatenate(list(series.values()))
+        decades = np.log10(every[every > 0]) if (every > 0).any() else np.zeros(1)
         axes.set_xscale("log")
+        low, high = np.floor(decades.min()), np.ceil(decades.max() + 1e-9)
+        axes.set_xlim(10**low / 1.2, 10**high * 1.2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(lambda value, _: "")
         axes.set_yticks(places, names)
@@ -165,7 +169,8 @@ def range_of(name: str, values: np.ndarray) -> str:
         return words
     low, high = shown.min(), shown.max()
     span = f"{name.capitalize()} go from {low:.2g} to {high:.2g}, a factor of "
-    return f"{span}{high / low:,.3g}. {words}".strip()
+    ratio = high / low
+    return f"{span}{ratio:{',.0f' if ratio >= 100 else '.3g'}}. {words}".strip()
 
 
 def one_batch(losses: Sequence[float], facts: Mapping[str, Any]) -> Drawing:

@@ -144,17 +144,11 @@ def gaps(visit: Visit, src: Tensor | None, row: list[int], before: list[int]) ->
     ids = torch.tensor(row, device=logits.device)
     if int(ids.max()) >= logits.size(-1):
         return torch.full((len(row),), float("inf"))
-    spread = logits.std(-1)
-    chosen = logits.gather(-1, ids[:, None])[:, 0]
-    best, ruled_out = (
-        logits.max(-1).values,
-        sorted(visit.specials - {visit.patient.eos}),
-    )
+    ruled_out = visit.specials - {visit.patient.eos}
     words = logits.clone()
     words[:, [i for i in ruled_out if i < logits.size(-1)]] = -torch.inf
-    special = torch.isin(ids, torch.tensor(ruled_out, device=ids.device))
-    best = torch.where(special, best, words.max(-1).values)
-    return ((best - chosen) / spread).clamp(min=0).cpu()
+    best, chosen = words.max(-1).values, logits.gather(-1, ids[:, None])[:, 0]
+    return ((best - chosen) / logits.std(-1)).clamp(min=0).cpu()
 
 
 def forced(

@@ -164,7 +164,8 @@ class FixedLength(Script):
         if width == 1 and bool((before == self.first).all()):
             self.begun = call
         step = width - 1 if width > 1 else call - (self.begun or call)
-        new = 3 * torch.sin(200 * log_probabilities(logits.float()))
+        known = log_probabilities(logits.float())
+        new = 3 * torch.sin(200 * known / known.std(-1, keepdim=True))
         new[..., self.barred] = -1e4
         if step >= self.length:
             new[:] = -1e4

@@ -35,6 +35,7 @@ Examination = Callable[[Visit, Any], Iterator[Result]]
 def using(visit: Visit) -> Iterator[Result]:
     """All examinations of what is given; each that isn't is skipped in a line."""
     p = visit.patient
+    visit.facts["vocab_size"] = p.vocab_size
     parts: list[tuple[str, Any, str, str, Examination]] = [
         ("cache", p.cache, "cache=Cache(start=..., step=...)", "cache_wrong", cache),
         ("greedy search", p.greedy, "greedy=search", "greedy_wrong", greedy),
