@@ -139,10 +139,6 @@ def wrong_norms(trace: Trace) -> list[str]:
     return found
 
 
-def grid(attention: Attention, batch: int, *, used: bool = True) -> Tensor | None:
-    """Which keys each query sees in any head: bool, (batch, query, key)."""
-    weights = attention.used if used else attention.weights
-    if weights.size(0) % batch:
-        return None
-    heads = weights.unflatten(0, (batch, -1)).abs()
-    return (heads > VISIBLE).any(1)  # NaN sees nothing
+def seen_keys(weights: Tensor) -> Tensor:
+    """Which keys each query sees in any head of one sentence: bool, (query, key)."""
+    return (weights.abs() > VISIBLE).any(0)  # NaN sees nothing

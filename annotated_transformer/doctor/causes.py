@@ -144,7 +144,9 @@ CAUSES = table(
     (
         "mask_axis",
         "A mask lies along the wrong axis",
-        "Rows are queries, columns are keys: padding hides columns.",
+        "Rows are queries, columns keys: padding hides columns. For rows of batch * "
+        "heads, repeat_interleave each sentence's mask, as nn.MultiheadAttention has "
+        "them.",
         MASKS,
     ),
     (

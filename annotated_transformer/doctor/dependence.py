@@ -230,9 +230,10 @@ def rows_are_independent(visit: Visit) -> Iterator[Result]:
     if worst > SAME:
         says = "a sentence's logits change with its neighbors in the batch, by "
         says += f"{worst:.2g} of their spread"
-        yield finding(
-            visit, name, says, [*MIXING, *MASK_CAUSES], ["norm_axis", "batch_axis"]
-        )
+        causes = [*MIXING, *MASK_CAUSES]
+        proven = any(cause in visit.proven for cause in causes)
+        others = ["norm_axis", "batch_axis"] if proven else ["mask_axis", "batch_axis"]
+        yield finding(visit, name, says, causes, others)
     else:
         yield healthy(
             name, "alone or in a batch: the same", f"{worst:.0e}", f"< {SAME}"

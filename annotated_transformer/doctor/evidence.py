@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -9,9 +10,9 @@ from torch import Tensor
 from annotated_transformer.doctor.anatomy import (
     VISIBLE,
     changed_positions,
-    grid,
     joined_wrongly,
     residuals,
+    seen_keys,
     wrong_norms,
 )
 from annotated_transformer.doctor.trace import Attention, Trace
@@ -31,8 +32,7 @@ def proofs(visit: Visit) -> Iterator[Proof]:
     yield from wrong_axes(visit, trace)
     yield from wrong_sources(visit, trace)
     yield from mixed_heads(visit, trace)
-    for attention in trace.attentions:
-        yield from wrong_mask(visit, attention)
+    yield from wrong_masks(visit)
     yield from mixing_norms(visit, trace)
     yield from wrong_scores(visit, trace)
     yield from missing_residuals(trace)
@@ -163,24 +163,20 @@ def mixing_norms(visit: Visit, trace: Trace) -> Iterator[Proof]:
         yield "norm_axis", words, norms[0], "over the last axis, d_model, alone"
 
 
-def wrong_mask(visit: Visit, attention: Attention) -> Iterator[Proof]:
-    """A mask that shows what it should hide, and why."""
-    keys = visit.named(visit.examples)["src" if attention.key_side == "src" else "tgt"]
-    seen = grid(attention, len(keys))
-    if seen is None or seen.shape[-1] != keys.size(1):
-        return
-    given = grid(attention, len(keys), used=False)
-    assert given is not None
-    real = visit.real(keys)  # (batch, key)
-    if attention.kind == "decoder":
-        length = keys.size(1)
-        allowed = torch.ones(length, length, dtype=torch.bool).tril().to(keys.device)
-        rows = seen[real.all(-1)] if real.all(-1).any() else seen[:1]
-        before = given[real.all(-1)] if real.all(-1).any() else given[:1]
-        yield from wrong_causal(attention, rows[0], before[0], allowed)
-    elif attention.kind in ("encoder", "cross") and not real.all():
-        row = int((~real).any(-1).nonzero()[0])
-        yield from wrong_padding(attention, seen[row], given[row], real[row])
+def wrong_masks(visit: Visit) -> Iterator[Proof]:
+    """Masks that show what they should hide, and why; each sentence is alone."""
+    for attention in visit.whole.of_kind("decoder") if visit.whole else ():
+        length = attention.weights.size(-1)
+        allowed = torch.ones(length, length, dtype=torch.bool).tril()
+        seen, given = seen_keys(attention.used), seen_keys(attention.weights)
+        if seen.shape == allowed.shape:
+            yield from wrong_causal(attention, seen, given, allowed.to(seen.device))
+    padded = visit.padded
+    for attention in padded.of_kind("encoder", "cross") if padded else ():
+        real = visit.real(padded.ids["src"])[0] if padded else torch.ones(0)
+        seen, given = seen_keys(attention.used), seen_keys(attention.weights)
+        if seen.size(-1) == len(real) and not real.all():
+            yield from wrong_padding(attention, seen, given, real)
 
 
 def wrong_causal(
@@ -220,8 +216,7 @@ def wrong_padding(
     elif on_padding:
         cause = unmasked(attention, "padding_mask_missing")
         if attention.kind == "encoder" and not (~queries).all():
-            level = attention.weights.std(-1)
-            level = level.unflatten(0, (-1, level.size(0))).amin((0, 1))
+            level = attention.weights.std(-1).amin(0)
             blank = level.nan_to_num(0.0)[~queries].max() < VISIBLE
             words_vary = level.nan_to_num(0.0)[queries].max() > VISIBLE
             if blank and words_vary and attention.masks:
@@ -286,12 +281,12 @@ def wrong_scores(visit: Visit, trace: Trace) -> Iterator[Proof]:
         break
     if visit.patient.trained:
         return
-    spread = max(finite_std(a.scores) for a in trace.attentions)
+    spread = median(finite_std(a.scores) for a in trace.attentions)
     if spread > LARGE_SCORES:
         yield (
             "init_large",
-            f"attention scores have a standard deviation of {spread:.3g}: softmax has "
-            "one winner from the start",
+            f"attention scores have a standard deviation of {spread:.3g} (median of "
+            "the attentions): softmax has one winner from the start",
             f"{spread:.3g}",
             "about 1",
         )

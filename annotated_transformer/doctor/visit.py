@@ -109,8 +109,22 @@ class Visit:
     @cached_property
     def trace(self) -> Trace | None:
         """What a forward pass on the examples does; None if it cannot be followed."""
+        return self.followed(self.examples)
+
+    @cached_property
+    def whole(self) -> Trace | None:
+        """The same with the first sentence alone, which has no padding."""
+        return self.followed(tuple(ids[:1] for ids in self.examples))
+
+    @cached_property
+    def padded(self) -> Trace | None:
+        """The same with the second sentence alone, which is padded."""
+        return self.followed(tuple(ids[1:2] for ids in self.examples))
+
+    def followed(self, ids: tuple[Ids, ...]) -> Trace | None:
+        """The trace of a forward pass, or None."""
         try:
-            return Trace(self.logits, **self.named(self.examples))
+            return Trace(self.logits, **self.named(ids))
         except Exception as error:  # a model that no dispatch mode can follow
             self.facts["not_traced"] = f"{type(error).__name__}: {error}"
             return None
