@@ -697,7 +697,7 @@ def test_a_model_that_cannot_learn_one_batch_is_found():
 def test_a_model_too_slow_for_the_clock_is_a_note(monkeypatch):
     monkeypatch.setattr("annotated_transformer.doctor.learning.SECONDS", 0.01)
     (result,) = results(visit(None), one_batch)
-    assert result.kind == NOTE and "0.01 seconds" in result.says
+    assert result.kind == NOTE and "fit into 0.01 seconds" in result.says
 
 
 def test_trained_models_are_not_trained_on_one_batch():

@@ -63,17 +63,23 @@ def keep_settings(undo: ExitStack) -> None:
     undo.callback(torch.set_num_threads, torch.get_num_threads())
 
 
+def families(kind: Any) -> list[Any]:
+    """A class and all that inherit from it."""
+    return [kind, *(k for below in kind.__subclasses__() for k in families(below))]
+
+
 def trainers(found: dict[int, Any]) -> list[Any]:
     """Living optimizers of tensors already found, and the schedules of those."""
-    living = gc.get_objects()
+    kinds = {*families(Optimizer), *families(LRScheduler)}
+    living = [thing for thing in gc.get_objects() if type(thing) in kinds]
     optimizers = [
         thing
         for thing in living
-        if issubclass(type(thing), Optimizer)
+        if isinstance(thing, Optimizer)
         and any(id(p) in found for g in thing.param_groups for p in g["params"])
     ]
     known = {*found, *map(id, optimizers)}
-    schedules = [thing for thing in living if issubclass(type(thing), LRScheduler)]
+    schedules = [thing for thing in living if isinstance(thing, LRScheduler)]
     return optimizers + [s for s in schedules if id(s.optimizer) in known]
 
 

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from annotated_transformer.doctor.keep import unchanged
+from annotated_transformer.doctor.keep import families, unchanged
 from annotated_transformer.doctor.listen import (
     LOGITS,
     LOGS,
@@ -371,11 +371,6 @@ def held(optimizer: Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def families(kind: Any) -> list[Any]:
-    """A class and all that inherit from it."""
-    return [kind, *(k for below in kind.__subclasses__() for k in families(below))]
-
-
 @contextmanager
 def logged() -> Iterator[Log]:
     """Note steps of all optimizers and schedules, whoever holds them."""
@@ -412,30 +407,36 @@ def logged() -> Iterator[Log]:
 
 @dataclass
 class Course:
-    """Some updates: what was logged, and which parameters changed."""
+    """Some updates: how many, what was logged, and which parameters changed."""
 
+    updates: int
     log: Log
     changed: set[int]
 
 
 def course(visit: Visit, batches: Batches) -> Course:
-    """Make a few updates with the reader's training step, and take them back."""
+    """Make a few updates with the reader's training step, and take them back.
+
+    Two are enough to see a rate and a schedule, unless the first rates are 0.
+    """
     assert visit.patient.train_step is not None
     module = visit.module
     parameters = list(module.parameters()) if module is not None else []
     with unchanged(visit.patient), logged() as log:
         before = [p.detach().clone() for p in parameters]
-        for _ in range(UPDATES):
+        for made in range(1, UPDATES + 1):
             visit.patient.train_step(
                 [tuple(ids.clone() for ids in piece) for piece in batches]
             )
+            if made > 1 and any(map(any, log.rates)):
+                break
         pairs = zip(parameters, before, strict=True)
         changed = {id(p) for p, old in pairs if not torch.equal(p, old)}
-    return Course(log, changed)
+    return Course(made, log, changed)
 
 
 def updates(visit: Visit) -> Iterator[Result]:
-    """Optimizer and schedule over five updates, from one batch and from 3 pieces."""
+    """Optimizer and schedule over some updates, from one batch and from 3 pieces."""
     if visit.patient.train_step is None:
         return
     whole = visit.sentences(EQUAL)
@@ -446,7 +447,7 @@ def updates(visit: Visit) -> Iterator[Result]:
         found = [*scheduling(one, course(visit, pieces)), *clearing(visit, [whole])]
     yield from found
     if not found:
-        says = f"{UPDATES} updates change every parameter, and the rate is not zero"
+        says = f"{one.updates} updates change parameters, at a rate that is not zero"
         yield healthy("updates", says)
     yield from decay(visit, one)
 
@@ -455,8 +456,8 @@ def stepping(one: Course) -> Iterator[Result]:
     """Whether there are steps, with gradients, and a rate."""
     log, name = one.log, "updates"
     if not log.rates and not one.changed:
-        says = f"after {UPDATES} training steps, no optimizer has made a step"
-        numbers = {"measured": "0 steps", "expected": f"{UPDATES} steps"}
+        says = f"after {one.updates} training steps, no optimizer has made a step"
+        numbers = {"measured": "0 steps", "expected": f"{one.updates} steps"}
         yield finding(name, says, "no_update", **numbers)
     elif log.rates and not any(map(any, log.rates)):
         says = f"the learning rate is 0 in each of the first {len(log.rates)} updates"
@@ -519,7 +520,7 @@ def scheduling(one: Course, three: Course) -> Iterator[Result]:
     elif counts[1] > counts[0] > 0 or three.log.rates != one.log.rates:
         says = f"the schedule advances with each piece: {PIECES} times in an update"
         if counts[0]:
-            each = counts[1] / UPDATES
+            each = counts[1] / three.updates
             numbers = {"measured": f"{each:g} steps an update", "expected": "1"}
         else:
             rates = [course.log.rates[1][0] for course in (three, one)]
@@ -599,7 +600,7 @@ def one_batch(visit: Visit) -> Iterator[Result]:
         return
     says = f"one batch of four sentences is not learned in {len(losses)} steps"
     if hurried:
-        says += f", for which there were {SECONDS:g} seconds"
+        says += f", all that fit into {SECONDS:g} seconds"
         yield note("one batch", says, **numbers)
         return
     causes = ("residual_missing", "init_large", "unused_parameters")
@@ -616,7 +617,7 @@ def by_heart(
     parameters = [p for p in module.parameters() if p.requires_grad]
     width = min((p.size(-1) for p in parameters if p.dim() > 1), default=1)
     peak = 1e-3 if width <= 256 else 3e-4
-    optimizer = torch.optim.Adam(parameters, betas=(0.9, 0.98))
+    optimizer = torch.optim.Adam(parameters, betas=(0.9, 0.98), fused=True)
     losses: list[float] = []
     until = time.monotonic() + SECONDS
     for step in range(1, STEPS + 1):
