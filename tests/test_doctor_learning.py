@@ -19,6 +19,7 @@ from annotated_transformer.doctor.learning import (
     training,
     updates,
 )
+from annotated_transformer.doctor.listen import exchanged
 from annotated_transformer.doctor.patient import Patient
 from annotated_transformer.doctor.report import FINDING, HEALTHY, NOTE, SKIPPED
 from annotated_transformer.doctor.visit import Visit
@@ -555,6 +556,7 @@ def mean(logits, labels, **options):
     [
         (mean, None),  # takes (rows, vocab)
         (lambda logits, labels: mean(logits.mT, labels), None),
+        (lambda x, labels: mean(x, labels.view(len(labels), labels.size(1))), None),
         (lambda logits, labels: mean(logits.mT, labels, label_smoothing=0.1), None),
         (lambda x, labels: mean(x, labels, reduction="none"), None),  # not yet summed
         (lambda x, labels: F.cross_entropy(x, labels), "padding_in_loss"),
@@ -651,16 +653,31 @@ def test_nothing_is_left_behind():
     assert {kind: kind.step for kind in methods} == methods
 
 
+def test_listening_itself_leaves_no_hooks():
+    visited = visit()
+    with exchanged(visited, visited.module) as calls:
+        visited.patient.train_step([visited.sentences([(3, 4)])])
+    visited.patient.train_step([visited.sentences([(3, 4)])])
+    assert len(calls) == 1
+
+
+class Louder(LambdaLR):
+    def step(self, *epoch):
+        super().step(*epoch)
+
+
 def test_schedules_are_counted_once_however_they_call_each_other():
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], 0.1)
     whole = SequentialLR(
         optimizer, [LinearLR(optimizer), CosineAnnealingLR(optimizer, 9)], [3]
     )
+    louder = Louder(optimizer, lambda step: 1)
     with logged() as log:
         for _ in range(4):
             optimizer.step()
             whole.step()
-    assert max(log.schedules.values()) == 4
+            louder.step()
+    assert log.schedules[id(whole)] == log.schedules[id(louder)] == 4
     assert len(log.rates) == 4
 
 
