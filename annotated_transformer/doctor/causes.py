@@ -150,6 +150,12 @@ CAUSES = table(
         MASKS,
     ),
     (
+        "mask_shifted",
+        "A causal mask is off by one",
+        "Position i may see 0 to i: tril() shows, triu(diagonal=1) hides.",
+        MASKS,
+    ),
+    (
         "mask_after_softmax",
         "A mask is applied after softmax",
         "Mask the scores; masked weights no longer sum to 1.",
@@ -246,6 +252,12 @@ CAUSES = table(
         LOOP,
     ),
     (
+        "gradients_cleared",
+        "Gradients are cleared between micro-batches",
+        "zero_grad() once an update, before the loop over its pieces.",
+        LOOP,
+    ),
+    (
         "schedule_per_microbatch",
         "The schedule advances with each micro-batch",
         "scheduler.step() belongs after optimizer.step().",
@@ -315,6 +327,12 @@ CAUSES = table(
         "end_token_ignored",
         "Decoding goes on after the end token",
         "Stop a row at the first end token.",
+        DECODING,
+    ),
+    (
+        "batch_ends_early",
+        "One sentence's end token ends the whole batch",
+        "Go on until all rows have ended, not any; what follows an end is padding.",
         DECODING,
     ),
     (

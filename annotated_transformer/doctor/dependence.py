@@ -1,6 +1,7 @@
 """What the logits depend on: source, past, positions; not future or neighbors."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from annotated_transformer.doctor.findings import (
     MASK_CAUSES,
     MIXING,
     NOTHING,
+    PROVEN_WEIGHT,
     SAME,
     change,
     finding,
@@ -158,7 +160,8 @@ def positions_matter(visit: Visit) -> Iterator[Result]:
     if "memory_ignored" in visit.proven or "swapped" in visit.proven:
         wrong = sides["target"]
     if wrong:
-        yield finding(visit, name, wrong, ["positions_missing"], ["positions_missing"])
+        result = finding(visit, name, wrong, [], ["positions_missing"])
+        yield replace(result, weight=PROVEN_WEIGHT - 20)
     else:
         yield healthy(name, f"on the {' and the '.join(sides)} side")
 
@@ -170,8 +173,9 @@ def places_look_alike(visit: Visit) -> bool:
     them.
     """
     *src, tgt = (ids[:1] for ids in visit.examples)
-    same = tgt.clone()
-    same[:] = tgt[0, 2]
+    sizes = visit.patient.src_vocab_size, visit.patient.vocab_size
+    word = int(visit.words(1, 1, source=bool(sizes[0] and sizes[0] < sizes[1])))
+    *src, same = (torch.full_like(ids, word) for ids in (*src, tgt))
     try:
         trace = Trace(visit.logits, **visit.named((*src, same)))
     except Exception:

@@ -99,7 +99,11 @@ def wrong_sources(visit: Visit, trace: Trace) -> Iterator[Proof]:
             "queries from the source",
             "queries from the target",
         )
-    elif trace.of_kind("decoder") and not trace.of_kind("cross"):
+    elif (
+        trace.of_kind("decoder")
+        and not trace.of_kind("cross")
+        and blind_to_source(visit)
+    ):
         n = len(trace.of_kind("decoder"))
         yield (
             "memory_ignored",
@@ -107,6 +111,14 @@ def wrong_sources(visit: Visit, trace: Trace) -> Iterator[Proof]:
             "0 attentions to the source",
             "1 in each layer",
         )
+
+
+def blind_to_source(visit: Visit) -> bool:
+    """Whether another source changes no logits; one sequence may hold both sides."""
+    src, tgt = (ids[:1] for ids in visit.examples)
+    other = src.clone()
+    other[0, :-1] = visit.words(1, src.size(1) - 1, source=True)[0]
+    return torch.allclose(visit.logits(src, tgt), visit.logits(other, tgt), atol=1e-6)
 
 
 def mixed_heads(visit: Visit, trace: Trace) -> Iterator[Proof]:
@@ -127,7 +139,7 @@ def mixed_heads(visit: Visit, trace: Trace) -> Iterator[Proof]:
             continue
         reached = changed_positions(before[0].query, after[0].query)
         reached |= changed_positions(before[0].key, after[0].key)
-        if reached - {column}:
+        if len(reached) > 1:
             norms = wrong_norms(trace)
             words = f"position {column}'s token alters the {kind}'s first queries at "
             words += f"{len(reached)} positions: {sorted(reached)}"
@@ -167,8 +179,13 @@ def wrong_masks(visit: Visit) -> Iterator[Proof]:
     """Masks that show what they should hide, and why; each sentence is alone."""
     for attention in visit.whole.of_kind("decoder") if visit.whole else ():
         length = attention.weights.size(-1)
+        if visit.whole and length == sum(x.size(1) for x in visit.whole.ids.values()):
+            length = visit.whole.ids["tgt"].size(1)  # both sides in one sequence
         allowed = torch.ones(length, length, dtype=torch.bool).tril()
-        seen, given = seen_keys(attention.used), seen_keys(attention.weights)
+        seen, given = (
+            seen_keys(weights)[-length:, -length:]
+            for weights in (attention.used, attention.weights)
+        )
         if seen.shape == allowed.shape:
             yield from wrong_causal(attention, seen, given, allowed.to(seen.device))
     padded = visit.padded
@@ -190,6 +207,9 @@ def wrong_causal(
         turned = bool(seen.diagonal().all())
         cause = "mask_axis" if turned else "mask_inverted"
         yield cause, f"the decoder sees the future and not the past: {measured}", *proof
+    elif ahead.any() and not (ahead.triu(2)).any() and not hidden.any():
+        words = f"each position sees the next one: {measured}"
+        yield "mask_shifted", words, *proof
     elif ahead.any():
         yield (
             unmasked(attention, "causal_mask_missing"),

@@ -10,7 +10,13 @@ from annotated_transformer.doctor.visit import Visit
 
 NOTHING = 1e-5  # a relative change of the logits below it is rounding
 SAME = 1e-4  # two ways to compute the same logits agree to this
-MASK_CAUSES = ("mask_inverted", "mask_axis", "mask_after_softmax", "mask_tiny")
+MASK_CAUSES = (
+    "mask_inverted",
+    "mask_axis",
+    "mask_shifted",
+    "mask_after_softmax",
+    "mask_tiny",
+)
 MIXING = ("batch_axis", "softmax_axis", "norm_axis", "heads_mixed")
 PROVEN_WEIGHT, SYMPTOM_WEIGHT = 80.0, 40.0
 

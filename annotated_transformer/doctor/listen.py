@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from annotated_transformer.doctor.keep import unchanged
 from annotated_transformer.doctor.patient import Batches, Ids, logits_of
@@ -49,6 +50,7 @@ class Call:
     kind: str
     fake: Tensor  # (batch, tgt, vocab)
     quiet: bool = False  # whether there is dropout, and all of it was off
+    cleared: bool = False  # whether gradients of the call before were thrown away
 
     @property
     def gradient(self) -> Tensor:
@@ -78,10 +80,21 @@ def exchanged(visit: Visit, module: nn.Module) -> Iterator[list[Call]]:
                 return with_logits(output, fake + 0 * logits.nan_to_num(0, 0, 0))
         return output
 
+    fed: set[int] = set()  # parameters that have had a gradient in this update
+
+    def feed(parameter: nn.Parameter) -> None:
+        if id(parameter) in fed and parameter.grad is None and calls:
+            calls[-1].cleared = True
+        fed.add(id(parameter))
+
     hooks = [
         whole.register_forward_pre_hook(note, with_kwargs=True),
         module.register_forward_hook(exchange),
+        register_optimizer_step_pre_hook(lambda *_: fed.clear()),
     ]
+    for p in whole.parameters():
+        if p.requires_grad:
+            hooks.append(p.register_hook(lambda _, p=p: feed(p)))
     try:
         yield calls
     finally:
@@ -139,7 +152,8 @@ def places(visit: Visit) -> list[nn.Module]:
 def listen(visit: Visit, batches: Batches) -> list[Call]:
     """Calls of one training step whose logits count; none if it cannot be heard."""
     train_step = visit.patient.train_step
-    assert train_step is not None
+    if train_step is None:
+        return []
     for module in places(visit):
         with unchanged(visit.patient), exchanged(visit, module) as calls:
             train_step([tuple(ids.clone() for ids in piece) for piece in batches])

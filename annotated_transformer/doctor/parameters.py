@@ -89,12 +89,13 @@ def gradients_arrive(visit: Visit) -> Iterator[Result]:
         yield healthy(name, f"at all {len(named)} parameters")
         return
     used = {leaf.data_ptr() for leaf in visit.trace.leaves} if visit.trace else set()
-    cut = [n for n, p in named if n in without and p.data_ptr() in used]
+    lost = visit.trace.lost() if visit.trace else set()
+    cut = [n for n, p in named if n in without and p.data_ptr() in used - lost]
     source = source_parameters(visit)
     says = f"{len(without)} of {len(named)} parameters get no gradient: "
     says += ", ".join(without[:3]) + (", ..." if len(without) > 3 else "")
     causes = ["unused_parameters", "encoder_detached"]
-    if cut and set(cut) <= source:
+    if len(cut) == len(without) and set(cut) <= source:
         causes.reverse()
     result = finding(
         visit,
@@ -121,8 +122,8 @@ def source_parameters(visit: Visit) -> set[str]:
 
 def backward(visit: Visit) -> bool:
     """Leave the gradients of a loss on the examples; False if there are none."""
-    assert visit.module is not None
-    visit.module.zero_grad()
+    if visit.module is not None:
+        visit.module.zero_grad()
     with torch.enable_grad():
         logits = visit.output(*visit.examples)
         if not logits.requires_grad:

@@ -22,7 +22,8 @@ SHAPES = set(
 SCALINGS = {"mul", "mul_", "div", "div_", "neg"}
 MASKINGS = set("masked_fill masked_fill_ where add add_ sub mul mul_".split())
 PRODUCTS = {"bmm", "baddbmm"}
-LINEAR = {"mm", "addmm", "linear"}
+LINEAR = {"mm", "addmm", "linear", "convolution"}
+JOINS = {"cat", "stack", "flip", "roll", "gather", "index", "where", "masked_fill"}
 SOFTMAX = {"_softmax", "_safe_softmax"}
 ACTIVATIONS = set("relu relu_ gelu silu silu_ leaky_relu elu tanh sigmoid".split())
 EMBEDDING = {"embedding", "index"}
@@ -63,7 +64,9 @@ class Recorder(TorchDispatchMode):
 
     def __init__(self, **ids: Tensor):
         super().__init__()
-        self.ids = ids
+        # By place, the sides whose ids an integer tensor holds, moved or joined.
+        self.sides = {place(x): frozenset({side}) for side, x in ids.items()}
+        self.held = list(ids.values())  # so that no place is used again
         self.nodes: list[Node] = []
         self.latest: dict[tuple[Any, ...], Node] = {}
         self.leaves: dict[tuple[Any, ...], Tensor] = {}  # parameters that were used
@@ -87,12 +90,15 @@ class Recorder(TorchDispatchMode):
             inputs = [self.plain_attention(func, args, kwargs)]
         result = func(*args, **kwargs)
         tokens = frozenset().union(*(node.tokens for node in inputs))
-        if name in EMBEDDING:
-            tokens |= self.sides(tensors[1:])
+        sides = frozenset().union(*(self.sides.get(place(t), ()) for t in tensors))
+        if name in EMBEDDING and tensors[0].is_floating_point():
+            tokens |= sides
         linears = max((node.linears for node in inputs), default=0)
         linears += name in LINEAR and bool(tokens)
         for out in tree_leaves(result):
             if isinstance(out, Tensor):
+                if sides and name in SHAPES | JOINS and not out.is_floating_point():
+                    self.sides[place(out)] = sides
                 self.keep(Node(name, func, args, out, inputs, tokens, linears))
         return result
 
@@ -122,18 +128,6 @@ class Recorder(TorchDispatchMode):
                 scale=given.get("scale"),
             )
         return self.latest[place(out)]
-
-    def sides(self, indices: Sequence[Tensor]) -> frozenset[str]:
-        """The sides whose ids these are, batch first or not."""
-        return frozenset(
-            side
-            for side, ids in self.ids.items()
-            for index in indices
-            for candidate in (ids, ids.T)
-            if index.numel() == ids.numel()
-            and not index.is_floating_point()
-            and torch.equal(index.flatten(), candidate.flatten())
-        )
 
 
 def replay(user: Node, node: Node, labels: Tensor) -> Tensor | None:

@@ -138,6 +138,24 @@ class Script:
         return row if self.probabilities else row.log()
 
 
+class Staggered(Script):
+    """A script that each row of the batch begins one word later than the one before."""
+
+    def __init__(self, visit: Visit, src: Ids, chances: Chances, words: list[int]):
+        super().__init__(visit, src, chances)
+        self.words = words
+
+    def logits(self, before: Tensor) -> Tensor:
+        """The same; after the start token, a row's own first word."""
+        new = super().logits(before)
+        for row, word in enumerate(self.words[: len(before)]):
+            begins = torch.ones_like(before[row], dtype=torch.bool)
+            for token in self.words:
+                begins &= before[row] != token
+            new[row][begins] = self.row({word: 0.9999}).to(new)
+        return new
+
+
 class FixedLength(Script):
     """Words alone for so many steps, and then the end token, whatever the model says.
 

@@ -20,7 +20,7 @@ from annotated_transformer.doctor.forcing import (
 )
 from annotated_transformer.doctor.patient import Ids
 from annotated_transformer.doctor.report import FINDING, NOTE, Result
-from annotated_transformer.doctor.script import FixedLength, Script, TooLong
+from annotated_transformer.doctor.script import FixedLength, Script, Staggered, TooLong
 from annotated_transformer.doctor.theirs import searched
 from annotated_transformer.doctor.visit import Visit
 
@@ -33,14 +33,43 @@ def greedy(visit: Visit, search: Search) -> Iterator[Result]:
     src = sources(visit, 3)
     scripted = yield from follow_script(visit, "greedy search", search)
     begun = scripted.start if scripted else None
+    if scripted is not None and not visit.patient.decoder_only:
+        yield from staggered(visit, src, search)
     try:
-        with Script(visit, src).played():
+        with Script(visit, src).played() as heard:
             rows = searched(search, src)
     except TooLong:
         yield endless("greedy search", NOTE)
         return
+    if heard.cached and heard.steps > 2 and visit.patient.cache is None:
+        # One token at a time, by a cache that was not given: suspected, if it is wrong.
+        visit.facts["cache_causes"] = ["cache_positions", "cache_wrong"]
     yield from compare_greedy(visit, src, rows, begun)
     yield from mode(visit, search)
+
+
+def staggered(visit: Visit, src: Ids, search: Search) -> Iterator[Result]:
+    """Sentences of a batch end one after the other; each must be said whole."""
+    chances, words = chain(visit)
+    try:
+        with Staggered(visit, src, chances, words).played():
+            rows = searched(search, src)
+    except TooLong:
+        return
+    said = [as_said(visit, src, row, words) for row in rows]
+    short = [i for i, row in enumerate(said) if len(row) < len(words[i:])]
+    if len(said) == len(src) and short and said[-1] == words[len(src) - 1 :]:
+        first = short[0]
+        yield Result(
+            examination="greedy search, a batch whose sentences end in turn",
+            kind=FINDING,
+            says=f"sentence {first} has {len(words[first:])} words to say and is cut "
+            f"after {len(said[first])}, when a shorter one has ended",
+            measured=f"{len(said[first])} words",
+            expected=f"{len(words[first:])} words",
+            causes=["batch_ends_early"],
+            weight=PROVEN,
+        )
 
 
 def compare_greedy(

@@ -113,6 +113,23 @@ class Trace:
             for leaf in self.leaves
         }
 
+    def lost(self) -> set[int]:
+        """The addresses of parameters whose results the logits are not made from."""
+        reached, stack = set(), self.nodes[-1:]
+        while stack:
+            node = stack.pop()
+            if id(node) not in reached:
+                reached.add(id(node))
+                stack += node.inputs
+        useful = {
+            value.data_ptr()
+            for node in self.nodes
+            if id(node) in reached
+            for value in tree_leaves(node.args)
+            if isinstance(value, Tensor)
+        }
+        return {leaf.data_ptr() for leaf in self.leaves} - useful
+
     def of_kind(self, *kinds: str) -> list[Attention]:
         """The attentions of these kinds, in order."""
         return [a for a in self.attentions if a.kind in kinds]
@@ -258,7 +275,10 @@ def masks_on(path: list[Node]) -> Iterator[tuple[str, float]]:
         values = [
             abs_max(t) for t in others if t.is_floating_point() and place(t) not in made
         ]
-        yield node.op, max(values, default=0.0)
+        if values and max(values) > 0:  # adding nothing but zeros hides nothing
+            yield node.op, max(values)
+        elif not values:
+            yield node.op, 0.0
 
 
 def abs_max(x: Tensor) -> float:

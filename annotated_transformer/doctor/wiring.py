@@ -82,7 +82,7 @@ def structure(visit: Visit) -> Iterator[Result]:
             measured=measured,
             expected=expected,
             causes=(cause,),
-            weight=PROVEN_WEIGHT - rank,
+            weight=PROVEN_WEIGHT - rank + 20 * (cause == "unregistered"),
         )
     if not found:
         n = len(trace.attentions)

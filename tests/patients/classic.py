@@ -584,6 +584,11 @@ class PaddingOfQueries(Transformer):
         return mask.expand(-1, -1, -1, key.size(1))
 
 
+class SeesTheNext(Transformer):
+    def causal_mask(self, length):
+        return torch.triu(torch.ones(length, length), diagonal=2) == 0
+
+
 class CrossUnmasked(DecoderLayer):
     def forward(self, x, memory, mask, tgt_mask):
         x = self.norm1(x + self.dropout(self.self_attention(x, x, x, tgt_mask)))
@@ -597,6 +602,12 @@ MASKS = [
         "triu for tril: each position sees what comes after it, and not its past.",
         "mask_inverted",
         transformer=CausalInverted,
+    ),
+    sick(
+        "causal mask off by one",
+        "diagonal=2 for diagonal=1: each position sees the token that it must predict.",
+        "mask_shifted",
+        transformer=SeesTheNext,
     ),
     sick(
         "causal mask unused",
@@ -906,6 +917,18 @@ class ZeroedTooLate(Training):
         return loss
 
 
+class ZeroedInTheLoop(Training):
+    def backward(self, batches):
+        total, n_labels = 0.0, self.count(batches)
+        for src, tgt in batches:
+            tgt_in, labels = self.shift(tgt)
+            loss = self.loss(self.model(src, tgt_in), labels) / n_labels
+            self.optimizer.zero_grad()
+            loss.backward()
+            total += loss.item()
+        return total
+
+
 class NeverZeroed(Training):
     def step(self, batches):
         self.model.train()
@@ -943,6 +966,19 @@ class NeverStops(Greedy):
         return ys[:, 1:]
 
 
+class StopsAtTheFirst(Greedy):
+    @torch.no_grad()
+    def __call__(self, src):
+        self.model.eval()
+        ys = self.start(src.size(0))
+        for _ in range(src.size(1) + 20):
+            next_word = self.model(src, ys)[:, -1].argmax(-1)
+            ys = torch.cat([ys, next_word.unsqueeze(1)], dim=1)
+            if (next_word == EOS).any():
+                break
+        return ys[:, 1:]
+
+
 UPDATES = [
     sick(
         "accumulation not divided",
@@ -963,6 +999,12 @@ UPDATES = [
         training=ZeroedTooLate,
     ),
     sick(
+        "gradients zeroed in the loop",
+        "zero_grad() stands in the loop over micro-batches: the last one alone counts.",
+        "gradients_cleared",
+        training=ZeroedInTheLoop,
+    ),
+    sick(
         "gradients never zeroed",
         "zero_grad() is not called: each update adds all gradients before it.",
         "gradients_kept",
@@ -979,6 +1021,12 @@ UPDATES = [
         "Decoding starts from torch.zeros, which is padding; training starts with BOS.",
         "start_token",
         greedy=StartsWithPadding,
+    ),
+    sick(
+        "decoding stops at the first end",
+        "The batch ends when any row has its end token; the others are cut off.",
+        "batch_ends_early",
+        greedy=StopsAtTheFirst,
     ),
     sick(
         "decoding never stops",
