@@ -1,20 +1,24 @@
-"""The doctor finds nothing in healthy models, and names what is wrong with sick ones."""
+"""The doctor finds nothing in healthy models, and names the fault of sick ones."""
 
 import re
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
-from annotated_transformer.doctor import examine
+from annotated_transformer.doctor import Patient, examine
+from annotated_transformer.doctor.loading import examined
 from annotated_transformer.doctor.report import SKIPPED
 from tests.patients.cases import collect
-from tools import clinic
+from tools import clinic, doctor_page
 
 ROOT = Path(__file__).parents[1]
 HEALTHY, SICK = collect("HEALTHY"), collect("SICK")
 FIRST = {case.cause: case for case in reversed(SICK)}  # one patient for each cause
+
+NAMED_ELSEWHERE = {"model", "vocab_size", "src_vocab_size", "decoder_only"}
 
 # x-transformers
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -33,7 +37,8 @@ def report_on(case, seed=3):
     """The report on a patient, none of whose examinations broke down."""
     torch.manual_seed(seed)
     report = examine(case.build())
-    broken = [r.says for r in report.results if "could not be examined" in r.says]
+    down = "could not be examined", "was not examined: "
+    broken = [r.says for r in report.results if any(word in r.says for word in down)]
     assert not broken
     return report
 
@@ -67,3 +72,27 @@ def test_the_page_of_patients_lists_them_all():
     assert {row.removeprefix("| ") for row in rows} >= names
     counts = [int(n) for n in re.findall(r"(\d+) (?:healthy models|sick ones)", page)]
     assert counts == [len(HEALTHY), len(SICK)]
+
+
+def without_numbers(text):
+    return re.sub(r"\d+(\.\d+)?", "#", text)
+
+
+def test_the_doctor_s_page_prints_what_the_command_prints():
+    page = doctor_page.PAGE.read_text("utf-8")
+    found = doctor_page.PRINTED.search(page)
+    assert without_numbers(found[0]) == without_numbers(doctor_page.printed())
+
+
+def test_the_example_of_the_page_is_healthy_with_its_mask():
+    report = examined(str(ROOT / "book" / "doctor" / "my_model.py") + ":build", None)
+    assert report.healthy, str(report)
+
+
+def test_the_page_names_every_part_and_every_examination():
+    page = doctor_page.PAGE.read_text("utf-8").lower()
+    parts = [part.name for part in fields(Patient) if part.name not in NAMED_ELSEWHERE]
+    assert [name for name in parts if f"`{name}`" not in page] == []
+    report = report_on(HEALTHY[0])
+    names = {result.examination.split(",")[0] for result in report.results}
+    assert [name for name in names if name.lower() not in page.replace("`", "")] == []

@@ -61,7 +61,8 @@ def rows(group: str, seeds: range) -> list[Row]:
     for case in collect(group):
         if all(map(find_spec, case.needs)):
             row = Row(case, [examined(case, s) for s in seeds], tiny_tests(case))
-            print(f"{case.name}: {' '.join(row.outcomes)}", file=sys.stderr)
+            counts = " ".join(str(len(report.findings)) for report in row.reports)
+            print(f"{case.name}: {counts} findings", file=sys.stderr)
             found.append(row)
     return found
 

@@ -17,29 +17,29 @@ class PositionalEncoding(nn.Module):
         super().__init__()
         position = torch.arange(max_length)[:, None]
         step = torch.exp(torch.arange(0, d_model, 2) * (-math.log(10_000) / d_model))
-        table = torch.zeros(max_length, 1, d_model)
-        table[:, 0, 0::2] = torch.sin(position * step)
-        table[:, 0, 1::2] = torch.cos(position * step)
+        table = torch.zeros(max_length, d_model)
+        table[:, 0::2] = torch.sin(position * step)
+        table[:, 1::2] = torch.cos(position * step)
         self.register_buffer("table", table)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.table[: x.size(0)]
+        return x + self.table[: x.size(1)]
 
 
 class MyTranslator(nn.Module):
-    """nn.Transformer wants the positions first, so ids are transposed."""
-
     def __init__(self, vocab_size: int = 500, d_model: int = 128, n_heads: int = 4):
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, d_model)
         nn.init.normal_(self.embedding.weight, std=d_model**-0.5)
         self.positions = PositionalEncoding(d_model)
         self.dropout = nn.Dropout(0.1)
-        self.transformer = nn.Transformer(d_model, n_heads, 2, 2, 4 * d_model)
+        self.transformer = nn.Transformer(
+            d_model, n_heads, 2, 2, 4 * d_model, batch_first=True
+        )
         self.output = nn.Linear(d_model, vocab_size)
 
     def embed(self, ids: Tensor) -> Tensor:
-        x = self.embedding(ids.T) * math.sqrt(self.embedding.embedding_dim)
+        x = self.embedding(ids) * math.sqrt(self.embedding.embedding_dim)
         return self.dropout(self.positions(x))
 
     def masks(self, src: Tensor, tgt: Tensor) -> dict[str, Tensor]:
@@ -54,7 +54,7 @@ class MyTranslator(nn.Module):
     def forward(self, src: Tensor, tgt: Tensor) -> Tensor:
         masks = self.masks(src, tgt)
         x = self.transformer(self.embed(src), self.embed(tgt), **masks)
-        return self.output(x).transpose(0, 1)
+        return self.output(x)
 
 
 class Forgetful(MyTranslator):

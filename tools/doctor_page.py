@@ -1,20 +1,24 @@
-"""Draw the picture of the doctor's page: what a later word changes, in three models.
+"""Make what the doctor's page shows: its picture, and the report that it prints.
 
-    python -m tools.leak
+    python -m tools.doctor_page
 
-The models are patients of `tests/patients`; the maps are those of the doctor's report.
+The picture is of patients of `tests/patients`, the report of `book/doctor/my_model.py`.
 """
 
+import re
 from pathlib import Path
 
 import torch
 
 from annotated_transformer.doctor import examine
+from annotated_transformer.doctor.loading import examined
 from annotated_transformer.files import whole_or_nothing
 from annotated_transformer.plots import heatmap, panels, use_style
 from tests.patients.cases import collect
 
-PICTURE = Path(__file__).parents[1] / "book" / "images" / "leak.png"
+BOOK = Path(__file__).parents[1] / "book"
+PAGE, PICTURE = BOOK / "doctor.md", BOOK / "images" / "leak.png"
+PRINTED = re.compile(r"(?<=<!-- printed -->\n).*(?=<!-- /printed -->)", re.DOTALL)
 SHOWN = {
     "classic: post-norm, logits": "healthy",
     "classic: causal mask unused": "no causal mask",
@@ -32,8 +36,23 @@ def leak_maps() -> dict[str, list[list[float]]]:
     return maps
 
 
+def printed() -> str:
+    """The report on the example that forgets a mask, as a block of Markdown."""
+    torch.set_num_threads(1)
+    report = examined(str(BOOK / "doctor" / "my_model.py") + ":broken", None)
+    return f"```text\n{report.text()}```\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a page, whole or not at all."""
+    with whole_or_nothing(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
 def main() -> None:
     """Run from the command line."""
+    block = printed()
+    write(PAGE, PRINTED.sub(lambda _: block, PAGE.read_text("utf-8")))
     use_style()
     maps = leak_maps()
     figure, axes = panels(len(maps), width=3.2 * len(maps), height=3)
