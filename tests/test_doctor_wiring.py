@@ -247,6 +247,46 @@ def test_logits_of_another_shape_are_refused_with_the_shape(model):
         examine(lambda src, tgt: model(src, tgt)[:, -1], 61)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_too_rough_to_measure_with_are_refused(model, dtype):
+    with pytest.raises(InputError, match=r"model\.float\(\)"):
+        examine(model.to(dtype))
+
+
+def test_weights_that_are_not_there_are_refused(model):
+    with pytest.raises(InputError, match="meta"):
+        examine(model.to("meta"))
+
+
+def test_a_compiled_model_is_examined_as_it_was_before(model):
+    assert examine(torch.compile(model, backend="eager")).healthy
+
+
+class Wrapped(nn.Module):
+    """A module that has no embedding of PyTorch's, which would tell the vocabulary."""
+
+    def __init__(self, model: Transformer, factor: float = 1.0):
+        super().__init__()
+        self.model, self.factor, self.calls = model, factor, 0
+
+    def forward(self, src: Tensor, tgt: Tensor) -> tuple[Tensor, str]:
+        self.calls += 1
+        return self.model(src, tgt) * self.factor, "and more"
+
+
+def test_a_vocabulary_is_read_off_the_logits_and_the_call_taken_back(model):
+    wrapped = Wrapped(model)
+    report = examine(wrapped)
+    assert report.healthy and wrapped.calls == 0
+    assert "all 61 ids" in report.results[0].says
+
+
+def test_of_nan_only_nan_is_said(model):
+    report = examine(Wrapped(model, math.nan))
+    assert "not finite" in report.findings[0].says
+    assert not {"memory_ignored", "dropout_never"} & set(names(report))
+
+
 def test_nothing_of_the_reader_s_is_changed(model):
     model.train()
     model.encoder.layers[1].eval()

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from annotated_transformer.decoding import beam_search, greedy_search
+from annotated_transformer.doctor.keep import unchanged
 from annotated_transformer.doctor.patient import Cache, Ids, Patient
 from annotated_transformer.errors import InputError
 from annotated_transformer.special import BOS, EOS, PAD, UNK
@@ -31,6 +33,7 @@ def as_patient(model: Any, vocab_size: int | None = None, **parts: Any) -> Patie
     """
     if isinstance(model, dict):
         model, parts = from_dict(model, parts)
+    model = getattr(model, "_orig_mod", model)  # as it was before torch.compile
     if vocab_size is not None:
         parts["vocab_size"] = vocab_size
     elif parts.get("vocab_size", 0) is None:
@@ -114,7 +117,7 @@ def known_of(model: Any, parts: dict[str, Any]) -> dict[str, Any]:
         if "decoder_only" not in parts:
             known["decoder_only"] = takes_ids_alone(model)
     if known.get("vocab_size") is None and "vocab_size" not in parts:
-        known |= vocabulary(parts.get("module", known["module"]))
+        known |= vocabulary(parts.get("module", known["module"])) or tried(known, parts)
     return known
 
 
@@ -229,7 +232,6 @@ def takes_ids_alone(model: Any) -> bool:
 
 def needed_by(model: Any) -> list[str]:
     """The arguments without a default; none, if they can't be read."""
-    model = getattr(model, "_orig_mod", model)  # torch.compile's
     model = model.module if isinstance(model, WRAPPERS) else model
     call = model.forward if isinstance(model, nn.Module) else model
     try:
@@ -248,7 +250,7 @@ def vocabulary(module: nn.Module | None) -> dict[str, int]:
     """The sizes of the vocabularies, from the embeddings and the output layer.
 
     The output layer decides if an embedding has as many rows; an embedding whose name
-    speaks of the source tells the source's.
+    speaks of the source tells the source's. Nothing, if they can't be told.
     """
     named = list(module.named_modules()) if module is not None else []
     linear = [part for _, part in named if isinstance(part, nn.Linear)]
@@ -265,8 +267,20 @@ def vocabulary(module: nn.Module | None) -> dict[str, int]:
     if rows:
         return {"vocab_size": max(rows.values())}
     if outputs is None or any(part.in_features == outputs for part in linear):
+        return {}
+    return {"vocab_size": outputs}
+
+
+def tried(known: dict[str, Any], parts: dict[str, Any]) -> dict[str, int]:
+    """The vocabulary's size from the logits of three ids."""
+    patient = Patient(**known | parts | {"vocab_size": 8})
+    ids = torch.full((1, 3), 3)
+    try:
+        with unchanged(patient), torch.no_grad():
+            logits = patient(*(ids,) * (1 if patient.decoder_only else 2))
+    except Exception:
         raise InputError(
             "the vocabulary's size can't be told from the model: give vocab_size, the "
             "number of its tokens, as vocab_size=8_000"
-        )
-    return {"vocab_size": outputs}
+        ) from None
+    return {"vocab_size": logits.size(-1)}

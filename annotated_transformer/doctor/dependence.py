@@ -30,8 +30,10 @@ def source_matters(visit: Visit) -> Iterator[Result]:
     other = src.clone()
     other[0, :-1] = visit.words(1, src.size(1) - 1, source=True)[0]
     before, after = visit.logits(src, tgt), visit.logits(other, tgt)
-    effect = change(after, before)[0]
-    least = float(effect.nan_to_num(0.0).min())
+    if not (before.isfinite().all() and after.isfinite().all()):
+        yield unclear(name)
+        return
+    least = float(change(after, before)[0].min())
     if least < NOTHING:
         says = f"another source changes the logits by {least:.0e} of their spread"
         causes = ["swapped", "memory_ignored", *MASK_CAUSES, "batch_axis"]
@@ -42,13 +44,21 @@ def source_matters(visit: Visit) -> Iterator[Result]:
         )
 
 
+def unclear(name: str) -> Result:
+    """What depends on what can't be told of NaN, which is a finding of its own."""
+    says = f"{name}: can't be told, for logits are not finite"
+    return Result(examination=name, kind=SKIPPED, says=says)
+
+
 def past_matters(visit: Visit) -> Iterator[Result]:
     """Each earlier target token must matter for the prediction after a later one."""
     name = "the target's past matters"
     effects = leak_map(visit)
     visit.pictures["leak"] = {"target": effects.tolist()}
-    past = effects.tril(-1)
-    least = float(past[-1, :-1].nan_to_num(0.0).min())
+    if not effects.isfinite().all():
+        yield unclear(name)
+        return
+    least = float(effects[-1, :-1].min())
     if least < NOTHING:
         says = f"an earlier target token changes a later prediction by {least:.0e} of "
         says += "the logits' spread"
@@ -129,7 +139,7 @@ def with_embeddings(visit: Visit) -> tuple[Tensor, Tensor | None]:
         if same and torch.equal(args[0].flatten(), tgt.flatten()) and out.requires_grad:
             taken.append(out)
 
-    modules = visit.module.modules() if visit.module else ()
+    modules = visit.module.modules() if visit.module is not None else ()
     hooks = [
         m.register_forward_hook(take) for m in modules if isinstance(m, nn.Embedding)
     ]
@@ -202,7 +212,11 @@ def padding_is_hidden(visit: Visit) -> Iterator[Result]:
         return
     src, tgt = (ids[:1] for ids in visit.examples)
     wide = F.pad(src, (0, 4), value=visit.patient.pad)
-    effect = change(visit.logits(wide, tgt), visit.logits(src, tgt)).max()
+    before, after = visit.logits(src, tgt), visit.logits(wide, tgt)
+    if not before.isfinite().all():
+        yield unclear(name)
+        return
+    effect = change(after, before).max()
     if not float(effect) < SAME:
         says = f"four more padding tokens change the logits by {float(effect):.2g} of "
         says += "their spread"

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from annotated_transformer.doctor.adapters import as_patient
 from annotated_transformer.doctor.findings import healthy
 from annotated_transformer.doctor.keep import unchanged
@@ -35,6 +37,7 @@ def examine(model: Any, vocab_size: int | None = None, **parts: Any) -> Report:
     patient = as_patient(model, vocab_size, **parts)
     began = time.perf_counter()
     visit = Visit(patient)
+    check_weights(visit)
     with unchanged(patient), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         results = list(results_of(visit))
@@ -45,9 +48,27 @@ def examine(model: Any, vocab_size: int | None = None, **parts: Any) -> Report:
     return Report(results, visit.facts, visit.pictures)
 
 
+def check_weights(visit: Visit) -> None:
+    """Raise InputError for weights that are not there, or too rough to measure with."""
+    for name, weight in (
+        visit.module.named_parameters() if visit.module is not None else ()
+    ):
+        if weight.is_meta:
+            raise InputError(f"{name} is on the meta device: load the weights first")
+        if weight.dtype not in (torch.float32, torch.float64):
+            kind = str(weight.dtype).removeprefix("torch.")
+            raise InputError(
+                f"{name} is {kind}, whose rounding would hide what is measured: "
+                "examine model.float()"
+            )
+
+
 def results_of(visit: Visit) -> Iterator[Result]:
     """The results of all examinations; one that fails is skipped, and says why."""
-    arrived = {m: m.training for m in (visit.module.modules() if visit.module else ())}
+    arrived = {
+        m: m.training
+        for m in (visit.module.modules() if visit.module is not None else ())
+    }
     if visit.module is not None:
         visit.module.eval()
     first = [*guarded(vocabulary, visit), *guarded(repeats, visit)]

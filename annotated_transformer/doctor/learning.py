@@ -590,6 +590,8 @@ def one_batch(visit: Visit) -> Iterator[Result]:
     """Whether the model, by a training of the doctor's, learns four sentences."""
     if visit.module is None or visit.patient.trained:
         return
+    if not any(p.requires_grad for p in visit.module.parameters()):
+        return  # `gradients_arrive` has said so
     start = math.log(visit.patient.vocab_size)
     with unchanged(visit.patient), torch.enable_grad():
         losses, hurried = by_heart(visit, visit.module, start / 10)

@@ -25,7 +25,9 @@ def layers_are_distinct(visit: Visit) -> Iterator[Result]:
     name = "layers are distinct"
     stacks = [
         (path, list(m))
-        for path, m in (visit.module.named_modules() if visit.module else ())
+        for path, m in (
+            visit.module.named_modules() if visit.module is not None else ()
+        )
         if isinstance(m, nn.ModuleList | nn.Sequential)
     ]
     for path, layers in stacks:
@@ -50,7 +52,7 @@ def ties_are_real(visit: Visit) -> Iterator[Result]:
     name = "tied weights"
     p = visit.patient
     sizes = {p.vocab_size, p.src_vocab_size}
-    named = list(visit.module.named_parameters() if visit.module else ())
+    named = list(visit.module.named_parameters() if visit.module is not None else ())
     wide = [(n, w) for n, w in named if w.dim() == 2 and sizes & set(w.shape)]
     for i, (one, first) in enumerate(wide):
         for two, second in wide[i + 1 :]:
@@ -164,7 +166,9 @@ def stacks_of_layers(visit: Visit) -> list[tuple[str, list[nn.Module]]]:
     """Lists of modules of one class, each with several matrices, by their path."""
     lists = [
         (path, list(m))
-        for path, m in (visit.module.named_modules() if visit.module else ())
+        for path, m in (
+            visit.module.named_modules() if visit.module is not None else ()
+        )
         if isinstance(m, nn.ModuleList) and len(m) > 1
     ]
     return [

@@ -54,7 +54,7 @@ class Script:
         self.limit, self.deadline = steps, time.monotonic() + seconds
         hooks = []
         try:
-            for module in self.module.modules() if self.module else ():
+            for module in self.module.modules() if self.module is not None else ():
                 hear, answer = self.hear, self.answer
                 hooks += [
                     module.register_forward_pre_hook(hear, with_kwargs=True),
@@ -106,7 +106,7 @@ class Script:
         if not self.calls and not self.decoder_only:
             first = before.reshape(len(before), -1)[:, 0].unique()
             self.start = int(first) if len(first) == 1 else None
-        self.training |= bool(self.module and self.module.training)
+        self.training |= self.module is not None and self.module.training
         self.calls[id(module)] += 1
         if self.ids is not None and self.calls[id(module)] > 2:
             self.cached &= self.ids[0].numel() == 1

@@ -20,7 +20,7 @@ OURS = Path(__file__).parents[1]
 @contextmanager
 def steady(visit: Visit) -> Iterator[None]:
     """No dropout, no gradients; each module's mode is as before afterwards."""
-    modules = list(visit.module.modules()) if visit.module else []
+    modules = list(visit.module.modules()) if visit.module is not None else []
     before = [module.training for module in modules]
     try:
         if visit.module:

@@ -34,7 +34,7 @@ class Visit:
     @property
     def device(self) -> torch.device:
         """Where the patient's weights are."""
-        parameters = iter(self.module.parameters() if self.module else ())
+        parameters = iter(self.module.parameters() if self.module is not None else ())
         first = next(parameters, None)
         return first.device if first is not None else torch.device("cpu")
 
