@@ -33,10 +33,13 @@ class Script:
     def __init__(self, visit: Visit, src: Ids, chances: Chances | None = None):
         self.module, self.decoder_only = visit.module, visit.patient.decoder_only
         self.src = None if self.decoder_only else src
+        self.one = (1, len(src))  # one token of each row, if positions come first
+        self.turned: set[int] = set()  # modules whose positions come first
         self.columns, self.probabilities = kind_of_output(visit)
         self.chances = chances
         self.calls: Counter[int] = Counter()
         self.ids: Tensor | None = None
+        self.ids_turned = False
         self.embedded = False  # the ids are an embedding's
         self.start: int | None = None  # the decoder's first input
         self.training = False  # whether the module was in train() at any time
@@ -80,6 +83,7 @@ class Script:
             )
             if whole and not are_of(value, self.src):
                 self.ids, self.embedded = value, embedding
+                self.ids_turned = self.is_turned(module, value.shape)
 
     def answer(self, module: nn.Module, args: tuple, output: Any) -> Any:
         """Put the script's logits in the place of the model's."""
@@ -94,12 +98,22 @@ class Script:
             return None
         if logits.size(-1) != self.columns or not logits.is_floating_point():
             return None
-        before = tokens_before(self.ids, logits.shape[:-1])
+        turned = self.is_turned(module, logits.shape[:-1])
+        shape = logits.shape[:-1][::-1] if turned else logits.shape[:-1]
+        ids = self.ids.mT if self.ids is not None and self.ids_turned else self.ids
+        before = tokens_before(ids, shape)
         if before is None:
             return None
+        before = before.mT if turned else before
         self.count(module, before)
         new = self.instead(module, before, logits)
         return None if new is None else with_logits(output, new.to(logits))
+
+    def is_turned(self, module: nn.Module, shape: torch.Size) -> bool:
+        """Whether a module has positions first: with one token a row, it shows."""
+        if self.one[1] > 1 and not self.decoder_only and shape == self.one:
+            self.turned.add(id(module))
+        return id(module) in self.turned and len(shape) == 2
 
     def count(self, module: nn.Module, before: Tensor) -> None:
         """Remember how decoding began, and end it if it goes on and on."""
