@@ -10,12 +10,12 @@ import torch
 
 from annotated_transformer.doctor import Patient, examine
 from annotated_transformer.doctor.loading import examined
-from annotated_transformer.doctor.report import SKIPPED
+from annotated_transformer.doctor.report import NOTE, SKIPPED
 from tests.patients.cases import collect
 from tools import clinic, doctor_page
 
 ROOT = Path(__file__).parents[1]
-HEALTHY, SICK = collect("HEALTHY"), collect("SICK")
+HEALTHY, SICK, NOTED = map(collect, ("HEALTHY", "SICK", "NOTED"))
 FIRST = {case.cause: case for case in reversed(SICK)}  # one patient for each cause
 
 NAMED_ELSEWHERE = {"model", "vocab_size", "src_vocab_size", "decoder_only"}
@@ -58,10 +58,18 @@ def test_the_true_cause_is_among_the_first_two(case, request):
     assert case.cause in [cause.name for cause in report.causes[:2]], str(report)
 
 
+@pytest.mark.parametrize("case", NOTED, ids=lambda case: case.name)
+def test_what_is_worth_a_note_is_no_finding(case):
+    report = report_on(case)
+    assert report.healthy, str(report)
+    noted = [name for note in report.of_kind(NOTE) for name in note.causes]
+    assert case.cause in noted
+
+
 def test_every_cause_has_a_patient():
     from annotated_transformer.doctor.causes import CAUSES
 
-    assert set(FIRST) == set(CAUSES)
+    assert {case.cause for case in [*SICK, *NOTED]} == set(CAUSES)
     assert len(SICK) >= 40 and len(HEALTHY) >= 8
 
 

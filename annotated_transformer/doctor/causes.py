@@ -192,6 +192,24 @@ CAUSES = table(
         LOSS,
     ),
     (
+        "dropout_high",
+        "Dropout leaves too little",
+        "nn.Dropout(p) takes the probability to drop, 0.1 in §5.4, not to keep.",
+        LOSS,
+    ),
+    (
+        "output_activation",
+        "An activation follows the output layer",
+        "The last layer is linear: logits are of both signs and of any size.",
+        WHOLE,
+    ),
+    (
+        "zero_weights",
+        "Weights or gains start at zero",
+        "Print each parameter's largest value; zero the biases alone.",
+        NORMS,
+    ),
+    (
         "init_large",
         "Weights start too large",
         "Glorot for matrices; std 1/sqrt(d_model) for tied embeddings.",
@@ -267,6 +285,18 @@ CAUSES = table(
         "rate_zero",
         "The learning rate is zero",
         "Print optimizer.param_groups[0]['lr'] over the first steps.",
+        OPTIMIZER,
+    ),
+    (
+        "rate_large",
+        "The learning rate is far too large",
+        "Adam moves each weight by about the rate: 1e-4 to 1e-3. Print the schedule.",
+        OPTIMIZER,
+    ),
+    (
+        "optimizer_settings",
+        "The optimizer's settings keep it from moving",
+        "Adam's eps is 1e-8 or 1e-9 (§5.3), far below a gradient.",
         OPTIMIZER,
     ),
     (

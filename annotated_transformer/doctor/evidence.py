@@ -15,12 +15,13 @@ from annotated_transformer.doctor.anatomy import (
     seen_keys,
     wrong_norms,
 )
+from annotated_transformer.doctor.recorder import ACTIVATIONS, SHAPES
 from annotated_transformer.doctor.trace import Attention, Trace
 from annotated_transformer.doctor.visit import Visit
 
 Proof = tuple[str, str, str, str]  # cause, words, measured, expected
 LARGE_SCORES = 12.0  # a score's standard deviation that leaves softmax one winner
-SMALL_TOKENS = 0.2  # tokens' size over the positions'
+SMALL_TOKENS = 0.1  # tokens' size over the positions'
 
 
 def proofs(visit: Visit) -> Iterator[Proof]:
@@ -28,6 +29,7 @@ def proofs(visit: Visit) -> Iterator[Proof]:
     trace = visit.trace
     if trace is None or not trace.attentions:
         return
+    yield from constant_logits(visit)
     yield from unregistered(visit, trace)
     yield from wrong_axes(visit, trace)
     yield from wrong_sources(visit, trace)
@@ -36,7 +38,40 @@ def proofs(visit: Visit) -> Iterator[Proof]:
     yield from mixing_norms(visit, trace)
     yield from wrong_scores(visit, trace)
     yield from missing_residuals(trace)
+    yield from clipped_output(trace)
     yield from wrong_positions(visit, trace)
+
+
+def constant_logits(visit: Visit) -> Iterator[Proof]:
+    """Logits that are the same whatever goes in, and parameters that are all zero."""
+    logits = visit.logits(*visit.examples)
+    module = visit.module
+    if module is None or (logits - logits[:1, :1]).abs().max() > 1e-6:
+        return
+    named = [(n, p) for n, p in module.named_parameters() if not n.endswith("bias")]
+    zero = [n for n, p in named if not p.any()]
+    if zero:
+        yield (
+            "zero_weights",
+            f"the logits are the same whatever goes in; {len(zero)} of {len(named)} "
+            f"weights and gains are all zero: {', '.join(zero[:3])}",
+            f"{len(zero)} are zero",
+            "none",
+        )
+
+
+def clipped_output(trace: Trace) -> Iterator[Proof]:
+    """An activation after the last layer."""
+    node = trace.nodes[-1]
+    while node.named(SHAPES) and len(node.inputs) == 1:
+        node = node.inputs[0]
+    if node.named(ACTIVATIONS):
+        yield (
+            "output_activation",
+            f"the logits come out of {node.op.rstrip('_')}",
+            f"{float(trace.logits.min()):.2g} to {float(trace.logits.max()):.2g}",
+            "of a linear layer",
+        )
 
 
 def unregistered(visit: Visit, trace: Trace) -> Iterator[Proof]:

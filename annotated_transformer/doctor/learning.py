@@ -343,7 +343,7 @@ def means(visit: Visit) -> Iterator[Result]:
             f"a label in a piece of {counts[0]} counts {ratio:.2f} times as much as "
             f"one in a piece of {counts[1]}: each piece's mean is taken alone"
         )
-        yield finding(name, says, "mean_of_means", **numbers)
+        yield note(name, says, causes=("mean_of_means",), **numbers)
     else:
         says = f"labels of unequal pieces count {ratio:.2f} to 1"
         yield note(name, says, **numbers)
@@ -468,9 +468,29 @@ def stepping(one: Course) -> Iterator[Result]:
         says = f"the learning rate is 0 in each of the first {len(log.rates)} updates"
         numbers = {"measured": "0", "expected": "more than 0"}
         yield finding(name, says, "rate_zero", **numbers)
+    elif (fastest := largest_rate(log)) > LARGE_RATE:
+        says = f"the learning rate is {fastest:.2g} in the first updates: that is how "
+        says += "far an Adam moves each weight"
+        numbers = {"measured": f"{fastest:.2g}", "expected": f"below {LARGE_RATE}"}
+        yield finding(name, says, "rate_large", **numbers)
     elif log.rates and not log.fed:
         says = "when the optimizer makes its step, all gradients are none or zero"
         yield finding(name, says, "no_update", measured="no gradients")
+
+
+def largest_rate(log: Log) -> float:
+    """The largest rate of the first updates, if all optimizers are Adam's kin."""
+    scaled = all("betas" in it.defaults for it in log.optimizers.values())
+    return max(map(max, log.rates), default=0.0) if scaled else 0.0
+
+
+def settings(optimizer: Optimizer) -> Iterator[Result]:
+    """Whether an Adam divides by more than its gradients."""
+    eps = max((float(g.get("eps", 0.0)) for g in optimizer.param_groups), default=0.0)
+    if eps > LARGE_EPS:
+        says = f"the optimizer's eps is {eps:g}: updates are a gradient over that"
+        numbers = {"measured": f"{eps:g}", "expected": f"below {LARGE_EPS}"}
+        yield finding("optimizer", says, "optimizer_settings", **numbers)
 
 
 def holding(visit: Visit, one: Course) -> Iterator[Result]:
@@ -479,6 +499,8 @@ def holding(visit: Visit, one: Course) -> Iterator[Result]:
     optimizers = list(one.log.optimizers.values()) or given
     if visit.module is None or not optimizers:
         return
+    unfit = [result for each in optimizers for result in settings(each)]
+    yield from unfit
     named = {n: p for n, p in visit.module.named_parameters() if p.requires_grad}
     all_held = [p for optimizer in optimizers for p in held(optimizer)]
     ids = {id(p) for p in all_held}
@@ -503,7 +525,7 @@ def holding(visit: Visit, one: Course) -> Iterator[Result]:
         yield note("optimizer", says)
     fast = max((max(rates) for rates in one.log.rates), default=0.0) > 1e-6
     still = [n for n, p in named.items() if id(p) in one.log.fed - one.changed]
-    if still and fast:
+    if still and fast and not unfit:
         says = f"parameters with gradients do not change: {some(still)}"
         yield finding(
             "optimizer", says, "optimizer_incomplete", measured=f"{len(still)}"
@@ -583,6 +605,7 @@ def decay(visit: Visit, one: Course) -> Iterator[Result]:
 
 
 SENTENCES = [(5, 6), (7, 6), (4, 6), (6, 6)]
+LARGE_RATE, LARGE_EPS = 0.03, 1e-3
 STEPS, SECONDS = 600, 20.0
 
 

@@ -17,6 +17,7 @@ from annotated_transformer.doctor.report import NOTE, Result
 from annotated_transformer.doctor.visit import Visit
 from annotated_transformer.errors import InputError
 
+HIGH_DROPOUT = 0.6
 LONG = 600  # positions tried beyond which no table is looked for
 
 
@@ -42,6 +43,12 @@ def dropout_happens(visit: Visit) -> Iterator[Result]:
         if isinstance(m, nn.Dropout) and m.p > 0
     ]
     if module is None or not drops:
+        return
+    most = max(drop.p for drop in drops)
+    if most > HIGH_DROPOUT:
+        says = f"a dropout of {most:g} keeps {1 - most:.0%} of the numbers"
+        result = finding(visit, name, says, [], ["dropout_high"])
+        yield replace(result, weight=PROVEN_WEIGHT)
         return
     module.train()
     first, second = visit.logits(*visit.examples), visit.logits(*visit.examples)

@@ -367,7 +367,46 @@ class SharedData(BoxTransformer):
         self.output.weight.data = self.embedding.weight.data
 
 
+class ClippedLogits(BoxTransformer):
+    def forward(self, src, tgt):
+        return F.relu(super().forward(src, tgt))
+
+
+class KeepForDrop(BoxTransformer):
+    def __init__(self):
+        super().__init__()
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 1 - DROPOUT
+
+
+class ZeroGains(BoxTransformer):
+    def __init__(self):
+        super().__init__()
+        for parameter in self.parameters():
+            if parameter.dim() == 1:
+                nn.init.zeros_(parameter)  # biases, and the gains of the norms
+
+
 AROUND = [
+    sick(
+        "ReLU on the logits",
+        "forward ends in an activation: no logit is below zero.",
+        "output_activation",
+        transformer=ClippedLogits,
+    ),
+    sick(
+        "probability to keep",
+        "nn.Dropout is given 0.9, the probability to keep a number.",
+        "dropout_high",
+        transformer=KeepForDrop,
+    ),
+    sick(
+        "gains of zero",
+        "All one-dimensional parameters start at zero, the norms' gains among them.",
+        "zero_weights",
+        transformer=ZeroGains,
+    ),
     sick(
         "no positions on the target side",
         "Positions are added to the source alone.",
@@ -486,6 +525,21 @@ class StaysInEval(Training):
         return total
 
 
+class LargerOfTwo(Training):
+    def __init__(self, model):
+        super().__init__(model)
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=D_MODEL**-0.5)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer,
+            lambda step: max((step + 1) ** -0.5, (step + 1) * WARMUP**-1.5),
+        )
+
+
+class HugeEps(Training):
+    def make_optimizer(self):
+        return torch.optim.AdamW(self.model.parameters(), lr=1e-3, eps=1e9)
+
+
 class WithDropout(Greedy):
     @torch.inference_mode()
     def __call__(self, src):
@@ -513,10 +567,16 @@ TRAINING = [
         training=Unshifted,
     ),
     sick(
-        "mean of means",
-        "Each micro-batch has its own mean: words of short ones weigh more.",
-        "mean_of_means",
-        training=MeanOfMeans,
+        "schedule of the larger",
+        "The schedule of Eq. 3 takes the larger of its two lines, not the smaller.",
+        "rate_large",
+        training=LargerOfTwo,
+    ),
+    sick(
+        "eps of a billion",
+        "Adam's eps is 1e9 where 1e-9 is meant: no weight moves.",
+        "optimizer_settings",
+        training=HugeEps,
     ),
     sick(
         "scheduler advances with each micro-batch",
@@ -539,3 +599,11 @@ TRAINING = [
 ]
 
 SICK = MASKS + AROUND + TRAINING
+NOTED = [
+    sick(
+        "mean of means",
+        "Each micro-batch has its own mean: words of short ones weigh more.",
+        "mean_of_means",
+        training=MeanOfMeans,
+    ),
+]

@@ -34,7 +34,10 @@ def styles() -> list[str]:
 
 
 def collect(group: str) -> list[Case]:
-    """The HEALTHY or the SICK of all styles; sick ones in the order of `CAUSES`."""
+    """The HEALTHY, the SICK or the NOTED of all styles, in the order of `CAUSES`.
+
+    What is wrong with the NOTED is worth a note of the doctor's, not a finding.
+    """
     modules = [import_module(f"tests.patients.{style}") for style in styles()]
     cases = [case for module in modules for case in getattr(module, group, [])]
     order = [None, *CAUSES]

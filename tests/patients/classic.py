@@ -436,11 +436,11 @@ POSITIONS = [
     ),
     sick(
         "embeddings unscaled",
-        "Embeddings are not multiplied by the root of d_model; the sinusoids are 8 "
-        "times larger at d_model 128.",
+        "Embeddings are not multiplied by the root of d_model; the sinusoids are 14 "
+        "times larger at d_model 384.",
         "embeddings_small",
         embeddings=Unscaled,
-        d_model=128,
+        d_model=384,
     ),
 ]
 
