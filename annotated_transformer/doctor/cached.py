@@ -5,15 +5,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from annotated_transformer.doctor.findings import DECODING, finding, skipped
 from annotated_transformer.doctor.forcing import (
     NEAR,
-    PROVEN,
     differences,
     sources,
     training_start,
 )
 from annotated_transformer.doctor.patient import Cache, Ids
-from annotated_transformer.doctor.report import FINDING, SKIPPED, Result
+from annotated_transformer.doctor.report import Result
 from annotated_transformer.doctor.visit import Visit
 
 
@@ -32,7 +32,7 @@ def cache(visit: Visit, parts: Cache) -> Iterator[Result]:
         found = list(reorder(visit, parts, src, tgt))
     if parts.reorder is None:
         says = "give Cache(reorder=...)"
-        yield Result(examination="reordering the cache", kind=SKIPPED, says=says)
+        yield skipped("reordering the cache", says)
     visit.facts["cache_causes"] = [name for result in found for name in result.causes]
     yield from found
 
@@ -47,15 +47,14 @@ def compare_steps(
         return
     restarts = restarted(visit, parts, src, tgt) if wrong[0] else ""
     causes = ["cache_wrong", "cache_positions"]
-    yield Result(
-        examination=f"cached decoding, {how}",
-        kind=FINDING,
-        says=f"cached logits, {how}, differ from the model's from step {wrong[0] + 1} "
+    yield finding(
+        f"cached decoding, {how}",
+        f"cached logits, {how}, differ from the model's from step {wrong[0] + 1} "
         f"on, by {max(errors):.2g} of their spread{restarts}",
+        *(causes[::-1] if restarts else causes),
         measured=f"{max(errors):.2g} standard deviations",
         expected=f"below {NEAR:.3f}",
-        causes=causes[::-1] if restarts else causes,
-        weight=PROVEN,
+        weight=DECODING,
     )
 
 
@@ -98,13 +97,13 @@ def reorder(visit: Visit, parts: Cache, src: Ids, tgt: Ids) -> Iterator[Result]:
     if not max(errors) < NEAR:
         stayed = differences(cached, visit.logits(src, tgt)[:, half:])
         ignored = ": they go on from the old ones" if stayed.max() < NEAR else ""
-        yield Result(
-            examination="reordering the cache",
-            kind=FINDING,
-            says="after beams change places, cached logits do not follow from their "
+        yield finding(
+            "reordering the cache",
+            "after beams change places, cached logits do not follow from their "
             f"new pasts{ignored}",
+            "cache_not_reordered",
+            "cache_wrong",
             measured=f"{max(errors):.2g} standard deviations apart",
             expected=f"below {NEAR:.3f}",
-            causes=["cache_not_reordered", "cache_wrong"],
-            weight=PROVEN,
+            weight=DECODING,
         )

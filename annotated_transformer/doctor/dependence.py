@@ -1,7 +1,6 @@
 """What the logits depend on: source, past, positions; not future or neighbors."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,13 +11,15 @@ from annotated_transformer.doctor.findings import (
     MASK_CAUSES,
     MIXING,
     NOTHING,
-    PROVEN_WEIGHT,
     SAME,
+    STRUCTURE,
     change,
     finding,
     healthy,
+    proven_first,
+    skipped,
 )
-from annotated_transformer.doctor.report import SKIPPED, Result
+from annotated_transformer.doctor.report import Result
 from annotated_transformer.doctor.trace import Trace
 from annotated_transformer.doctor.visit import Visit
 
@@ -37,17 +38,21 @@ def source_matters(visit: Visit) -> Iterator[Result]:
     if least < NOTHING:
         says = f"another source changes the logits by {least:.0e} of their spread"
         causes = ["swapped", "memory_ignored", *MASK_CAUSES, "batch_axis"]
-        yield finding(visit, name, says, causes, ["memory_ignored", "mask_inverted"])
+        yield proven_first(
+            visit, name, says, causes, ["memory_ignored", "mask_inverted"]
+        )
     else:
         yield healthy(
-            name, "another source, other logits", f"{least:.2g}", f"> {NOTHING}"
+            name,
+            "another source, other logits",
+            measured=f"{least:.2g}",
+            expected=f"> {NOTHING}",
         )
 
 
 def unclear(name: str) -> Result:
     """What depends on what can't be told of NaN, which is a finding of its own."""
-    says = f"{name}: can't be told, for logits are not finite"
-    return Result(examination=name, kind=SKIPPED, says=says)
+    return skipped(name, f"{name}: can't be told, for logits are not finite")
 
 
 def past_matters(visit: Visit) -> Iterator[Result]:
@@ -63,10 +68,13 @@ def past_matters(visit: Visit) -> Iterator[Result]:
         says = f"an earlier target token changes a later prediction by {least:.0e} of "
         says += "the logits' spread"
         causes = [*MASK_CAUSES, "batch_axis", "memory_ignored"]
-        yield finding(visit, name, says, causes, ["mask_inverted", "mask_axis"])
+        yield proven_first(visit, name, says, causes, ["mask_inverted", "mask_axis"])
     else:
         yield healthy(
-            name, "every earlier token matters", f"{least:.2g}", f"> {NOTHING}"
+            name,
+            "every earlier token matters",
+            measured=f"{least:.2g}",
+            expected=f"> {NOTHING}",
         )
 
 
@@ -103,11 +111,15 @@ def future_is_hidden(visit: Visit) -> Iterator[Result]:
         says = f"the logits at position {i} change by {most:.2g} of their spread when "
         says += f"token {j}, {j - i} later, is changed"
         causes = [*MIXING, *MASK_CAUSES, "causal_mask_missing", "memory_ignored"]
-        yield finding(visit, name, says, causes, ["causal_mask_missing", "mask_tiny"])
+        yield proven_first(
+            visit, name, says, causes, ["causal_mask_missing", "mask_tiny"]
+        )
     else:
         words = "no prediction depends on a later token, by change"
         words += "" if slope is None else " and by gradient"
-        yield healthy(name, words, f"{max(most, slope or 0):.0e}", f"< {SAME}")
+        yield healthy(
+            name, words, measured=f"{max(most, slope or 0):.0e}", expected=f"< {SAME}"
+        )
 
 
 def future_gradient(visit: Visit) -> float | None:
@@ -170,8 +182,7 @@ def positions_matter(visit: Visit) -> Iterator[Result]:
     if "memory_ignored" in visit.proven or "swapped" in visit.proven:
         wrong = sides["target"]
     if wrong:
-        result = finding(visit, name, wrong, [], ["positions_missing"])
-        yield replace(result, weight=PROVEN_WEIGHT - 20)
+        yield finding(name, wrong, "positions_missing", weight=STRUCTURE - 20)
     else:
         yield healthy(name, f"on the {' and the '.join(sides)} side")
 
@@ -208,7 +219,7 @@ def padding_is_hidden(visit: Visit) -> Iterator[Result]:
     """More padding behind the source must change nothing."""
     name = "padding is hidden"
     if visit.patient.pad is None:
-        yield Result(examination=name, kind=SKIPPED, says="padding: give pad, its id")
+        yield skipped(name, "padding: give pad, its id")
         return
     src, tgt = (ids[:1] for ids in visit.examples)
     wide = F.pad(src, (0, 4), value=visit.patient.pad)
@@ -222,10 +233,13 @@ def padding_is_hidden(visit: Visit) -> Iterator[Result]:
         says += "their spread"
         causes = [*MASK_CAUSES, "padding_mask_missing", *MIXING]
         others = [] if any(c in visit.proven for c in causes) else list(MASK_CAUSES[:1])
-        yield finding(visit, name, says, causes, ["padding_mask_missing", *others])
+        yield proven_first(visit, name, says, causes, ["padding_mask_missing", *others])
     else:
         yield healthy(
-            name, "more padding changes nothing", f"{float(effect):.0e}", f"< {SAME}"
+            name,
+            "more padding changes nothing",
+            measured=f"{float(effect):.0e}",
+            expected=f"< {SAME}",
         )
 
 
@@ -251,8 +265,11 @@ def rows_are_independent(visit: Visit) -> Iterator[Result]:
         causes = [*MIXING, *MASK_CAUSES]
         proven = any(cause in visit.proven for cause in causes)
         others = ["norm_axis", "batch_axis"] if proven else ["mask_axis", "batch_axis"]
-        yield finding(visit, name, says, causes, others)
+        yield proven_first(visit, name, says, causes, others)
     else:
         yield healthy(
-            name, "alone or in a batch: the same", f"{worst:.0e}", f"< {SAME}"
+            name,
+            "alone or in a batch: the same",
+            measured=f"{worst:.0e}",
+            expected=f"< {SAME}",
         )

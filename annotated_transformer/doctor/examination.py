@@ -9,16 +9,11 @@ from typing import Any
 import torch
 
 from annotated_transformer.doctor.adapters import as_patient
-from annotated_transformer.doctor.findings import healthy
+from annotated_transformer.doctor.findings import finding, healthy, skipped
 from annotated_transformer.doctor.keep import unchanged
 from annotated_transformer.doctor.learning import learning
 from annotated_transformer.doctor.limits import repeats
-from annotated_transformer.doctor.report import (
-    FINDING,
-    SKIPPED,
-    Report,
-    Result,
-)
+from annotated_transformer.doctor.report import Report, Result
 from annotated_transformer.doctor.using import using
 from annotated_transformer.doctor.visit import Visit
 from annotated_transformer.doctor.wiring import STRUCTURAL, wiring
@@ -95,7 +90,7 @@ def guarded(
     except Exception as error:
         name = examination.__name__.replace("_", " ")
         words = f"{name} could not be examined: {type(error).__name__}: {error}"
-        yield Result(examination=name, kind=SKIPPED, says=words)
+        yield skipped(name, words)
 
 
 def vocabulary(visit: Visit) -> Iterator[Result]:
@@ -115,14 +110,13 @@ def vocabulary(visit: Visit) -> Iterator[Result]:
         yield wrong_size(says)
         return
     if logits.size(1) != tgt.size(1):
-        yield Result(
-            examination="shapes",
-            kind=FINDING,
-            says=f"logits for {logits.size(1)} positions, where the target has "
+        yield finding(
+            "shapes",
+            f"logits for {logits.size(1)} positions, where the target has "
             f"{tgt.size(1)} and the source {visit.examples[0].size(1)}",
+            "swapped",
             measured=str(logits.size(1)),
             expected=str(tgt.size(1)),
-            causes=("swapped",),
             weight=100.0,
         )
     elif logits.size(2) != size:
@@ -148,13 +142,7 @@ def check_runs(visit: Visit) -> None:
 
 def wrong_size(says: str) -> Result:
     """The vocabulary and the model do not fit."""
-    return Result(
-        examination="vocabulary",
-        kind=FINDING,
-        says=says,
-        causes=("vocab_size",),
-        weight=100.0,
-    )
+    return finding("vocabulary", says, "vocab_size", weight=100.0)
 
 
 def with_last_words(visit: Visit) -> tuple[Any, ...]:

@@ -1,11 +1,11 @@
-"""What the examinations have in common: symptoms, and what a change is."""
+"""How results are written down, what weighs how much, and what a change is."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from annotated_transformer.doctor.report import FINDING, HEALTHY, Result
+from annotated_transformer.doctor.report import FINDING, HEALTHY, NOTE, SKIPPED, Result
 from annotated_transformer.doctor.visit import Visit
 
 NOTHING = 1e-5  # a relative change of the logits below it is rounding
@@ -18,7 +18,11 @@ MASK_CAUSES = (
     "mask_tiny",
 )
 MIXING = ("batch_axis", "softmax_axis", "norm_axis", "heads_mixed")
-PROVEN_WEIGHT, SYMPTOM_WEIGHT = 80.0, 40.0
+
+# What explains others comes before them: structure explains training, training explains
+# decoding, and any of them explains why logits depend on what they should not.
+STRUCTURE, TRAINING, DECODING = 80.0, 60.0, 50.0  # proven
+DEPENDENCE, SYMPTOM = 40.0, 10.0  # seen from outside: of the wiring, of anything
 
 
 def change(new: Tensor, old: Tensor) -> Tensor:
@@ -28,29 +32,63 @@ def change(new: Tensor, old: Tensor) -> Tensor:
 
 
 def finding(
-    visit: Visit, name: str, says: str, causes: Sequence[str], others: Sequence[str]
+    name: str,
+    says: str,
+    *causes: str,
+    weight: float,
+    measured: str = "",
+    expected: str = "",
 ) -> Result:
-    """A symptom: of `causes`, those that the trace has proven come before `others`."""
-    proven = [cause for cause in causes if cause in visit.proven]
-    order = dict.fromkeys([*proven, *others])
+    """Something wrong, with its likely causes, the likeliest first."""
     return Result(
         examination=name,
         kind=FINDING,
         says=says,
-        causes=tuple(order),
-        weight=SYMPTOM_WEIGHT,
+        measured=measured,
+        expected=expected,
+        causes=causes,
+        weight=weight,
     )
 
 
-def healthy(name: str, says: str, measured: str = "", expected: str = "") -> Result:
-    """An examination that found nothing wrong."""
+def proven_first(
+    visit: Visit,
+    name: str,
+    says: str,
+    causes: Sequence[str],
+    others: Sequence[str],
+    *,
+    weight: float = DEPENDENCE,
+) -> Result:
+    """A finding: of `causes`, those that the trace has proven come before `others`."""
+    proven = [cause for cause in causes if cause in visit.proven]
+    return finding(name, says, *dict.fromkeys([*proven, *others]), weight=weight)
+
+
+def note(
+    name: str, says: str, *causes: str, measured: str = "", expected: str = ""
+) -> Result:
+    """Something worth knowing, which is not a fault."""
     return Result(
         examination=name,
-        kind=HEALTHY,
+        kind=NOTE,
         says=says,
         measured=measured,
         expected=expected,
+        causes=causes,
     )
+
+
+def healthy(name: str, says: str, *, measured: str = "", expected: str = "") -> Result:
+    """An examination that found nothing wrong."""
+    return Result(
+        examination=name, kind=HEALTHY, says=says, measured=measured, expected=expected
+    )
+
+
+def skipped(name: str, says: str) -> Result:
+    """What was not examined, and why, or what to give."""
+    return Result(examination=name, kind=SKIPPED, says=says)
 
 
 def as_logits(output: Tensor) -> Tensor:

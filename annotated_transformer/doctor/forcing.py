@@ -8,7 +8,6 @@ from torch import Tensor
 from annotated_transformer.doctor.patient import Ids
 from annotated_transformer.doctor.visit import Visit
 
-PROVEN, SYMPTOM = 50.0, 10.0  # how much a finding weighs
 NEAR = 1e-3  # of the logits' standard deviation: what two ways of adding may differ by
 CHECKED = 24  # tokens of each output
 

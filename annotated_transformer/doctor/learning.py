@@ -20,6 +20,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from annotated_transformer.doctor.findings import (
+    SYMPTOM,
+    TRAINING,
+    finding,
+    healthy,
+    note,
+    skipped,
+)
 from annotated_transformer.doctor.keep import families, unchanged
 from annotated_transformer.doctor.listen import (
     LOGITS,
@@ -35,16 +43,8 @@ from annotated_transformer.doctor.listen import (
     read,
 )
 from annotated_transformer.doctor.patient import Batches
-from annotated_transformer.doctor.report import (
-    FINDING,
-    HEALTHY,
-    NOTE,
-    SKIPPED,
-    Result,
-)
+from annotated_transformer.doctor.report import HEALTHY, Result
 from annotated_transformer.doctor.visit import Visit
-
-PROVEN, SYMPTOM = 60.0, 10.0
 
 # (source words, target words) of sentences. The first two batches tell divisors apart:
 # 20 labels in 40 positions and 4 rows, or 8 labels in 8 positions and 2 rows.
@@ -70,29 +70,6 @@ def learning(visit: Visit) -> Iterator[Result]:
         except Exception as error:  # whatever the reader's code raises
             says = f"{name} was not examined: {type(error).__name__}: {error}"
             yield skipped(name, says)
-
-
-def finding(examination: str, says: str, *causes: str, **more: Any) -> Result:
-    """Something that the gradient proves."""
-    more = {"weight": PROVEN, **more}
-    return Result(
-        examination=examination, kind=FINDING, says=says, causes=causes, **more
-    )
-
-
-def healthy(examination: str, says: str, **numbers: Any) -> Result:
-    """Something that is as it should be."""
-    return Result(examination=examination, kind=HEALTHY, says=says, **numbers)
-
-
-def note(examination: str, says: str, **numbers: Any) -> Result:
-    """Something worth knowing."""
-    return Result(examination=examination, kind=NOTE, says=says, **numbers)
-
-
-def skipped(examination: str, says: str) -> Result:
-    """Something that was not examined, and why."""
-    return Result(examination=examination, kind=SKIPPED, says=says)
 
 
 # The loss, as the training step uses it
@@ -183,18 +160,20 @@ def labels(visit: Visit, reading: Reading) -> Iterator[Result]:
         yield healthy(name, says, **numbers)
     elif ahead == 0:
         says = "the decoder is given the label itself: it only learns to copy its input"
-        yield finding(name, says, "labels_not_shifted", **numbers)
+        yield finding(name, says, "labels_not_shifted", weight=TRAINING, **numbers)
     else:
         says = f"each label is {ahead} tokens from the decoder's input, not 1 after it"
         causes = ["labels_shifted_twice", "labels_not_shifted"]
-        yield finding(name, says, *causes[:: 1 if ahead > 1 else -1], **numbers)
+        yield finding(
+            name, says, *causes[:: 1 if ahead > 1 else -1], weight=TRAINING, **numbers
+        )
     if not (inside & (reading.label == eos)).any():
         says = (
             f"the end token ({eos}) is never a label, so decoding will not learn to end"
         )
         ends = len(reading.sentence.unique())
         numbers = {"measured": f"0 of {ends} sentences", "expected": f"{ends}"}
-        yield finding(name, says, "end_token_untrained", **numbers)
+        yield finding(name, says, "end_token_untrained", weight=TRAINING, **numbers)
 
 
 def mode(reading: Reading) -> Iterator[Result]:
@@ -238,7 +217,7 @@ def softmax(reading: Reading) -> Iterator[Result]:
         yield note(name, says, **numbers)
     else:
         says = f"the model returns {kind}, and the loss takes the {form} of them"
-        yield finding(name, says, "softmax_twice", **numbers)
+        yield finding(name, says, "softmax_twice", weight=TRAINING, **numbers)
 
 
 def padding(visit: Visit, reading: Reading) -> Iterator[Result]:
@@ -251,7 +230,9 @@ def padding(visit: Visit, reading: Reading) -> Iterator[Result]:
     numbers = {"measured": f"{wrong} of {beyond} padded positions", "expected": "0"}
     if wrong:
         says = f"padding counts in the loss: {wrong} of {beyond} padded positions do"
-        yield finding("padding in the loss", says, "padding_in_loss", **numbers)
+        yield finding(
+            "padding in the loss", says, "padding_in_loss", weight=TRAINING, **numbers
+        )
     else:
         says = "padding does not count in the loss"
         yield healthy("padding in the loss", says, **numbers)
@@ -275,7 +256,7 @@ def divisor(visit: Visit, padded: Reading, full: Reading) -> Iterator[Result]:
             f"a batch with {n_real} labels in {n_all} positions counts {share:.2f} "
             "times as much as one without padding: the loss is divided by padding, too"
         )
-        yield finding(name, says, "mean_over_padding", **numbers)
+        yield finding(name, says, "mean_over_padding", weight=TRAINING, **numbers)
     elif (weights - weights.mean()).abs().max() > 0.02 * weights.mean().abs():
         says = "labels do not count alike: each sentence's mean may be taken alone"
         yield note(name, says, **numbers)
@@ -303,7 +284,7 @@ def accumulation(visit: Visit) -> Iterator[Result]:
     if any(call.cleared for call in calls):
         says = f"of {PIECES} pieces, the gradient of the last alone reaches the update"
         numbers = {"measured": f"1 of {PIECES}", "expected": f"{PIECES} of {PIECES}"}
-        yield finding(name, says, "gradients_cleared", **numbers)
+        yield finding(name, says, "gradients_cleared", weight=TRAINING, **numbers)
         return
     one, ratio = totals[0], totals[1] / totals[0]
     numbers = {"measured": f"{ratio:.2f}", "expected": "1"}
@@ -314,7 +295,9 @@ def accumulation(visit: Visit) -> Iterator[Result]:
         says += f", and one alone counts 1/{round(1 / one)}: the number is fixed"
         yield note(name, says, **numbers)
     elif abs(ratio - PIECES) < 0.02 * PIECES:
-        yield finding(name, says, "accumulation_not_divided", **numbers)
+        yield finding(
+            name, says, "accumulation_not_divided", weight=TRAINING, **numbers
+        )
     else:
         yield note(name, says, **numbers)
 
@@ -343,7 +326,7 @@ def means(visit: Visit) -> Iterator[Result]:
             f"a label in a piece of {counts[0]} counts {ratio:.2f} times as much as "
             f"one in a piece of {counts[1]}: each piece's mean is taken alone"
         )
-        yield note(name, says, causes=("mean_of_means",), **numbers)
+        yield note(name, says, "mean_of_means", **numbers)
     else:
         says = f"labels of unequal pieces count {ratio:.2f} to 1"
         yield note(name, says, **numbers)
@@ -463,19 +446,19 @@ def stepping(one: Course) -> Iterator[Result]:
     if not log.rates and not one.changed:
         says = f"after {one.updates} training steps, no optimizer has made a step"
         numbers = {"measured": "0 steps", "expected": f"{one.updates} steps"}
-        yield finding(name, says, "no_update", **numbers)
+        yield finding(name, says, "no_update", weight=TRAINING, **numbers)
     elif log.rates and not any(map(any, log.rates)):
         says = f"the learning rate is 0 in each of the first {len(log.rates)} updates"
         numbers = {"measured": "0", "expected": "more than 0"}
-        yield finding(name, says, "rate_zero", **numbers)
+        yield finding(name, says, "rate_zero", weight=TRAINING, **numbers)
     elif (fastest := largest_rate(log)) > LARGE_RATE:
         says = f"the learning rate is {fastest:.2g} in the first updates: that is how "
         says += "far an Adam moves each weight"
         numbers = {"measured": f"{fastest:.2g}", "expected": f"below {LARGE_RATE}"}
-        yield finding(name, says, "rate_large", **numbers)
+        yield finding(name, says, "rate_large", weight=TRAINING, **numbers)
     elif log.rates and not log.fed:
         says = "when the optimizer makes its step, all gradients are none or zero"
-        yield finding(name, says, "no_update", measured="no gradients")
+        yield finding(name, says, "no_update", measured="no gradients", weight=TRAINING)
 
 
 def largest_rate(log: Log) -> float:
@@ -490,7 +473,9 @@ def settings(optimizer: Optimizer) -> Iterator[Result]:
     if eps > LARGE_EPS:
         says = f"the optimizer's eps is {eps:g}: updates are a gradient over that"
         numbers = {"measured": f"{eps:g}", "expected": f"below {LARGE_EPS}"}
-        yield finding("optimizer", says, "optimizer_settings", **numbers)
+        yield finding(
+            "optimizer", says, "optimizer_settings", weight=TRAINING, **numbers
+        )
 
 
 def holding(visit: Visit, one: Course) -> Iterator[Result]:
@@ -518,7 +503,7 @@ def holding(visit: Visit, one: Course) -> Iterator[Result]:
         if stale:
             says += f"; it holds {len(stale)} that the model no longer has"
             causes.insert(0, "optimizer_stale")
-        yield finding("optimizer", says, *causes, **numbers)
+        yield finding("optimizer", says, *causes, weight=TRAINING, **numbers)
         return
     if stale:
         says = f"the optimizer holds {len(stale)} tensors that the model does not have"
@@ -528,7 +513,11 @@ def holding(visit: Visit, one: Course) -> Iterator[Result]:
     if still and fast and not unfit:
         says = f"parameters with gradients do not change: {some(still)}"
         yield finding(
-            "optimizer", says, "optimizer_incomplete", measured=f"{len(still)}"
+            "optimizer",
+            says,
+            "optimizer_incomplete",
+            measured=f"{len(still)}",
+            weight=TRAINING,
         )
 
 
@@ -555,7 +544,7 @@ def scheduling(one: Course, three: Course) -> Iterator[Result]:
                 "measured": f"rate {rates[0]:.3g} at the second update",
                 "expected": f"{rates[1]:.3g}, as with one piece",
             }
-        yield finding(name, says, "schedule_per_microbatch", **numbers)
+        yield finding(name, says, "schedule_per_microbatch", weight=TRAINING, **numbers)
 
 
 def clearing(visit: Visit, batches: Batches) -> Iterator[Result]:
@@ -574,7 +563,9 @@ def clearing(visit: Visit, batches: Batches) -> Iterator[Result]:
             continue
         if second.last and alike(first.last, second.last):
             says = "each update still has the gradients of the one before"
-            yield finding("updates", says, "gradients_kept", expected="none")
+            yield finding(
+                "updates", says, "gradients_kept", expected="none", weight=TRAINING
+            )
         return
 
 

@@ -1,19 +1,20 @@
 """Modes and limits: eval() and train(), blank and long inputs, half precision."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 from torch import nn
 
 from annotated_transformer.doctor.findings import (
+    DEPENDENCE,
     NOTHING,
-    PROVEN_WEIGHT,
+    STRUCTURE,
     change,
     finding,
     healthy,
+    note,
 )
-from annotated_transformer.doctor.report import NOTE, Result
+from annotated_transformer.doctor.report import Result
 from annotated_transformer.doctor.visit import Visit
 from annotated_transformer.errors import InputError
 
@@ -28,8 +29,7 @@ def repeats(visit: Visit) -> Iterator[Result]:
     differ = float(change(second, first).nan_to_num(0.0).max())
     if differ > NOTHING:
         says = f"in eval(), two runs differ by {differ:.2g} of the logits' spread"
-        result = finding(visit, name, says, [], ["dropout_in_eval"])
-        yield replace(result, weight=PROVEN_WEIGHT + 15)
+        yield finding(name, says, "dropout_in_eval", weight=STRUCTURE + 15)
     else:
         yield healthy(name, "in eval(), two runs are equal")
 
@@ -47,8 +47,7 @@ def dropout_happens(visit: Visit) -> Iterator[Result]:
     most = max(drop.p for drop in drops)
     if most > HIGH_DROPOUT:
         says = f"a dropout of {most:g} keeps {1 - most:.0%} of the numbers"
-        result = finding(visit, name, says, [], ["dropout_high"])
-        yield replace(result, weight=PROVEN_WEIGHT)
+        yield finding(name, says, "dropout_high", weight=STRUCTURE)
         return
     module.train()
     first, second = visit.logits(*visit.examples), visit.logits(*visit.examples)
@@ -56,7 +55,7 @@ def dropout_happens(visit: Visit) -> Iterator[Result]:
     differ = float(change(second, first).max())
     if differ < NOTHING:
         says = f"in train(), two runs are equal, though dropout is set ({drops[0].p})"
-        yield finding(visit, name, says, [], ["dropout_never"])
+        yield finding(name, says, "dropout_never", weight=DEPENDENCE)
     else:
         yield healthy(name, "in train(), two runs differ")
 
@@ -73,10 +72,9 @@ def blank_source(visit: Visit) -> Iterator[Result]:
     if logits.isfinite().all():
         yield healthy(name, "a source that is all padding gives finite logits")
     elif others.isfinite().all():
-        yield Result(
-            examination=name,
-            kind=NOTE,
-            says="a source that is all padding gives NaN, as softmax of only -inf "
+        yield note(
+            name,
+            "a source that is all padding gives NaN, as softmax of only -inf "
             "does: leave such rows out",
         )
 
@@ -101,7 +99,7 @@ def long_inputs(visit: Visit) -> Iterator[Result]:
     else:
         says = f"{longest} target tokens are taken; {refused} fail with "
         says += f"{type(error).__name__}: {error}. Check lengths before, with an error "
-        yield Result(examination=name, kind=NOTE, says=says + "of your own")
+        yield note(name, says + "of your own")
 
 
 def takes(visit: Visit, length: int) -> bool:
@@ -120,18 +118,13 @@ def half_precision(visit: Visit) -> Iterator[Result]:
             with torch.autocast(device, kind):
                 after = visit.logits(*visit.examples)
         except Exception as error:
-            yield Result(
-                examination=name,
-                kind=NOTE,
-                says=f"autocast to {short} fails: {type(error).__name__}: {error}. "
+            yield note(
+                name,
+                f"autocast to {short} fails: {type(error).__name__}: {error}. "
                 "Mask with -inf or torch.finfo(scores.dtype).min, not with -1e9",
             )
             return
         if before.isfinite().all() and not after.isfinite().all():
-            yield Result(
-                examination=name,
-                kind=NOTE,
-                says=f"autocast to {short} gives NaN or inf",
-            )
+            yield note(name, f"autocast to {short} gives NaN or inf")
             return
     yield healthy(name, "autocast to bfloat16 and float16 stays finite")

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from annotated_transformer.doctor.findings import PROVEN_WEIGHT, healthy
-from annotated_transformer.doctor.report import FINDING, Result
+from annotated_transformer.doctor.findings import STRUCTURE, finding, healthy
+from annotated_transformer.doctor.report import Result
 from annotated_transformer.doctor.visit import Visit
 
 LENGTH = 5
@@ -42,13 +42,7 @@ def shown(mask: Tensor) -> tuple[Tensor, str]:
 
 def wrong(name: str, says: str, *causes: str) -> Result:
     """A mask function that is wrong by itself."""
-    return Result(
-        examination=name,
-        kind=FINDING,
-        says=says,
-        causes=causes,
-        weight=PROVEN_WEIGHT + 5,
-    )
+    return finding(name, says, *causes, weight=STRUCTURE + 5)
 
 
 def causal(mask: Tensor) -> Result:

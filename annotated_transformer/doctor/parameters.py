@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,13 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from annotated_transformer.doctor.findings import (
-    PROVEN_WEIGHT,
-    SYMPTOM_WEIGHT,
+    DEPENDENCE,
+    STRUCTURE,
     as_logits,
     finding,
     healthy,
+    proven_first,
+    skipped,
 )
-from annotated_transformer.doctor.report import SKIPPED, Result
+from annotated_transformer.doctor.report import Result
 from annotated_transformer.doctor.visit import Visit
 
 
@@ -36,8 +37,7 @@ def layers_are_distinct(visit: Visit) -> Iterator[Result]:
             n = len({id(layer) for layer in own})
             says = f"{path or 'the stack'} has {len(own)} places and {n} "
             says += f"{type(own[0]).__name__}"
-            result = finding(visit, name, says, [], ["shared_layer"])
-            yield replace(result, weight=PROVEN_WEIGHT)
+            yield finding(name, says, "shared_layer", weight=STRUCTURE)
             return
     yield healthy(name, f"{len(stacks)} stacks without a repeated layer")
 
@@ -63,8 +63,7 @@ def ties_are_real(visit: Visit) -> Iterator[Result]:
                 if not apart:
                     says = f"{one} and {two} are two parameters on one memory: each "
                     says += "gets half of the gradient and its own update"
-                result = finding(visit, name, says, [], ["tied_copy"])
-                yield replace(result, weight=PROVEN_WEIGHT)
+                yield finding(name, says, "tied_copy", weight=STRUCTURE)
                 return
     yield healthy(name, "no copies of the embeddings")
 
@@ -73,16 +72,15 @@ def gradients_arrive(visit: Visit) -> Iterator[Result]:
     """Every parameter must get a gradient from the loss."""
     name = "gradients arrive"
     if visit.module is None:
-        yield Result(
-            examination=name,
-            kind=SKIPPED,
-            says="gradients and parameters: give the module that holds the weights",
+        yield skipped(
+            name, "gradients and parameters: give the module that holds the weights"
         )
         return
     named = [(n, p) for n, p in visit.module.named_parameters() if p.requires_grad]
     if not backward(visit):
         says = "the logits have no gradient: nothing can be learned"
-        yield finding(visit, name, says, [], ["unused_parameters", "encoder_detached"])
+        causes = ["unused_parameters", "encoder_detached"]
+        yield finding(name, says, *causes, weight=DEPENDENCE)
         return
     without = [
         n for n, p in named if p.grad is None or not p.grad.nan_to_num(1.0).any()
@@ -99,15 +97,9 @@ def gradients_arrive(visit: Visit) -> Iterator[Result]:
     causes = ["unused_parameters", "encoder_detached"]
     if len(cut) == len(without) and set(cut) <= source:
         causes.reverse()
-    result = finding(
-        visit,
-        name,
-        says,
-        ["memory_ignored", "swapped", "mask_inverted", "shared_layer"],
-        causes,
-    )
-    strong = PROVEN_WEIGHT - 5 if causes[0] == "encoder_detached" else SYMPTOM_WEIGHT
-    yield replace(result, weight=strong)
+    first = ["memory_ignored", "swapped", "mask_inverted", "shared_layer"]
+    strong = STRUCTURE - 5 if causes[0] == "encoder_detached" else DEPENDENCE
+    yield proven_first(visit, name, says, first, causes, weight=strong)
 
 
 def source_parameters(visit: Visit) -> set[str]:
@@ -141,9 +133,7 @@ def sizes_by_depth(visit: Visit) -> Iterator[Result]:
     name = "sizes by depth"
     stacks = stacks_of_layers(visit)
     if not stacks or not backward(visit):
-        yield Result(
-            examination=name, kind=SKIPPED, says="sizes by depth: no stacks of layers"
-        )
+        yield skipped(name, "sizes by depth: no stacks of layers")
         return
     names, activations = layer_activations(visit, stacks)
     gradients = [gradient_size(layer) for _, layers in stacks for layer in layers]
@@ -157,9 +147,11 @@ def sizes_by_depth(visit: Visit) -> Iterator[Result]:
     words = f"{ratio:.2g} times between the layers' gradients"
     if not ratio <= 1e4:
         causes = ["init_large", "residual_missing", "scale_missing"]
-        yield finding(visit, name, words, causes, ["init_large", "residual_missing"])
+        yield proven_first(
+            visit, name, words, causes, ["init_large", "residual_missing"]
+        )
     else:
-        yield healthy(name, words, f"{ratio:.2g}", "< 10,000")
+        yield healthy(name, words, measured=f"{ratio:.2g}", expected="< 10,000")
 
 
 def stacks_of_layers(visit: Visit) -> list[tuple[str, list[nn.Module]]]:

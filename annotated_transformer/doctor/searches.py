@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from annotated_transformer.doctor.findings import DECODING, SYMPTOM, finding, note
 from annotated_transformer.doctor.forcing import (
-    PROVEN,
-    SYMPTOM,
     disagreement,
     forced,
     log_probabilities,
@@ -60,15 +59,14 @@ def staggered(visit: Visit, src: Ids, search: Search) -> Iterator[Result]:
     short = [i for i, row in enumerate(said) if len(row) < len(words[i:])]
     if len(said) == len(src) and short and said[-1] == words[len(src) - 1 :]:
         first = short[0]
-        yield Result(
-            examination="greedy search, a batch whose sentences end in turn",
-            kind=FINDING,
-            says=f"sentence {first} has {len(words[first:])} words to say and is cut "
+        yield finding(
+            "greedy search, a batch whose sentences end in turn",
+            f"sentence {first} has {len(words[first:])} words to say and is cut "
             f"after {len(said[first])}, when a shorter one has ended",
+            "batch_ends_early",
             measured=f"{len(said[first])} words",
             expected=f"{len(words[first:])} words",
-            causes=["batch_ends_early"],
-            weight=PROVEN,
+            weight=DECODING,
         )
 
 
@@ -85,14 +83,13 @@ def compare_greedy(
     if not starts:
         yield unlikely(visit, src, rows, "greedy search", "greedy_wrong")
     elif trained not in starts:
-        yield Result(
-            examination="greedy search: its start",
-            kind=FINDING,
-            says=f"decoding begins with token {starts[0]}, training with {trained}",
+        yield finding(
+            "greedy search: its start",
+            f"decoding begins with token {starts[0]}, training with {trained}",
+            "start_token",
             measured=f"first decoder input {starts[0]}",
             expected=f"{trained}, as in training",
-            causes=["start_token"],
-            weight=PROVEN,
+            weight=DECODING,
         )
 
 
@@ -105,14 +102,13 @@ def unlikely(
     else:
         says = disagreement(visit, src, rows, training_start(visit))
     cache = visit.facts.get("cache_causes", [])
-    return Result(
-        examination=f"{name} against teacher forcing",
-        kind=FINDING,
-        says=f"{name} does not give the model's likeliest tokens: {says}",
+    return finding(
+        f"{name} against teacher forcing",
+        f"{name} does not give the model's likeliest tokens: {says}",
+        *dict.fromkeys([*cache, cause, "start_token"]),
         measured=says,
         expected="each token is the likeliest after those before it",
-        causes=list(dict.fromkeys([*cache, cause, "start_token"])),
-        weight=PROVEN - 20 if cache else PROVEN,
+        weight=DECODING - 20 if cache else DECODING,
     )
 
 
@@ -135,13 +131,12 @@ def mode(visit: Visit, search: Search) -> Iterator[Result]:
         for module, training in zip(visit.module.modules(), before, strict=True):
             module.training = training
     if heard.training and not torch.equal(first, second):
-        yield Result(
-            examination="greedy search, called while training",
-            kind=FINDING,
-            says="greedy search decodes in train(), with dropout: each run differs",
+        yield finding(
+            "greedy search, called while training",
+            "greedy search decodes in train(), with dropout: each run differs",
+            "greedy_wrong",
             measured="the module is in train() while decoding",
             expected="eval(), and train() again afterwards",
-            causes=["greedy_wrong"],
             weight=SYMPTOM,
         )
 
@@ -183,25 +178,24 @@ def compare_script(
     wrong = next((row for row in said if row != words), words)
     if wrong[: len(words)] != words:
         cause = "beam_wrong" if name.startswith("beam") else "greedy_wrong"
-        yield Result(
-            examination=f"{name}, scripted",
-            kind=FINDING,
-            says=f"the model says tokens {words}; the {name} gives {wrong[:8]}",
+        yield finding(
+            f"{name}, scripted",
+            f"the model says tokens {words}; the {name} gives {wrong[:8]}",
+            cause,
+            "end_token_ignored",
             measured=str(wrong[:8]),
             expected=str(words),
-            causes=[cause, "end_token_ignored"],
-            weight=PROVEN,
+            weight=DECODING,
         )
     elif wrong != words:
-        yield Result(
-            examination=f"{name}, scripted",
-            kind=FINDING,
-            says=f"the model says 3 words and the end token; the {name} goes on "
+        yield finding(
+            f"{name}, scripted",
+            f"the model says 3 words and the end token; the {name} goes on "
             f"to {len(wrong)} tokens",
+            "end_token_ignored",
             measured=f"{len(wrong)} tokens",
             expected="3, then the end",
-            causes=["end_token_ignored"],
-            weight=PROVEN,
+            weight=DECODING,
         )
 
 
@@ -224,17 +218,15 @@ def as_said(visit: Visit, src: Ids, row: list[int], words: list[int]) -> list[in
 
 def endless(name: str, kind: str) -> Result:
     """Decoding did not end while one waited."""
-    causes = ["end_token_ignored"] if kind == FINDING else []
-    what = "after the end token" if causes else "and the model said no end token"
-    return Result(
-        examination=name,
-        kind=kind,
-        says=f"the {name} did not stop in 300 steps or 20 seconds, {what}",
-        measured="more than 300 steps, or 20 seconds",
-        expected="an end, and a limit of tokens",
-        causes=causes,
-        weight=PROVEN if causes else 0.0,
-    )
+    says = f"the {name} did not stop in 300 steps or 20 seconds"
+    numbers = {
+        "measured": "more than 300 steps, or 20 seconds",
+        "expected": "an end, and a limit of tokens",
+    }
+    if kind == NOTE:
+        return note(name, f"{says}, and the model said no end token", **numbers)
+    says += ", after the end token"
+    return finding(name, says, "end_token_ignored", weight=DECODING, **numbers)
 
 
 def beam(visit: Visit, search: BeamSearch) -> Iterator[Result]:
@@ -243,15 +235,15 @@ def beam(visit: Visit, search: BeamSearch) -> Iterator[Result]:
     scripted = yield from follow_script(visit, "beam search", one)
     start = scripted.start if scripted else None
     if start not in (None, training_start(visit)):
-        yield Result(
-            examination="beam search: its start",
-            kind=FINDING,
-            says=f"beam search begins with token {start}, training with "
+        yield finding(
+            "beam search: its start",
+            f"beam search begins with token {start}, training with "
             f"{training_start(visit)}",
+            "start_token",
+            "beam_wrong",
             measured=f"first decoder input {start}",
             expected=f"{training_start(visit)}, as in training",
-            causes=["start_token", "beam_wrong"],
-            weight=PROVEN,
+            weight=DECODING,
         )
     try:
         with Script(visit, src).played():
@@ -296,15 +288,14 @@ def traps(visit: Visit, search: Search) -> Iterator[Result]:
         said = [as_said(visit, src, row, [a, b]) for row in rows]
         wrong = [row for row in said if row != words]
         if wrong:
-            yield Result(
-                examination="two beams, scripted",
-                kind=FINDING,
-                says=f"two beams miss the likeliest output, which a search that {what} "
+            yield finding(
+                "two beams, scripted",
+                f"two beams miss the likeliest output, which a search that {what} "
                 f"finds: {wrong[0][:8]} instead of {words}",
+                "beam_wrong",
                 measured=str(wrong[0][:8]),
                 expected=str(words),
-                causes=["beam_wrong"],
-                weight=PROVEN,
+                weight=DECODING,
             )
 
 
@@ -338,15 +329,14 @@ def four_beams(visit: Visit, search: Search, start: int) -> Iterator[Result]:
     if worse < 2 or script.begun is None or not noise < 0.1:
         return
     causes = ["beam_wrong", "cache_not_reordered"]
-    yield Result(
-        examination="four beams against the doctor's own",
-        kind=FINDING,
-        says=f"for {worse} of 4 sources, four beams end with outputs less likely than "
+    yield finding(
+        "four beams against the doctor's own",
+        f"for {worse} of 4 sources, four beams end with outputs less likely than "
         f"the doctor's four, by {max(lost):.2g} nats at most",
+        *(causes[::-1] if cached else causes),
         measured=f"{worse} of 4 sources",
         expected="0, or now and then 1",
-        causes=causes[::-1] if cached else causes,
-        weight=PROVEN,
+        weight=DECODING,
     )
 
 

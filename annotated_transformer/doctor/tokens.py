@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from annotated_transformer.doctor.forcing import PROVEN
-from annotated_transformer.doctor.report import FINDING, NOTE, Result
+from annotated_transformer.doctor.findings import DECODING, finding, note
+from annotated_transformer.doctor.report import Result
 from annotated_transformer.doctor.theirs import rows_of
 from annotated_transformer.doctor.visit import Visit
 
@@ -29,14 +29,13 @@ def tokenizer(visit: Visit, coder: Any) -> Iterator[Result]:
     highest, size = max(map(max, filter(None, ids)), default=0), p.vocab_size
     size = max(size, p.src_vocab_size or 0)
     if highest >= size:
-        yield Result(
-            examination="tokenizer: ids",
-            kind=FINDING,
-            says=f"the tokenizer gives id {highest}, but the vocabulary has {size}",
+        yield finding(
+            "tokenizer: ids",
+            f"the tokenizer gives id {highest}, but the vocabulary has {size}",
+            "vocab_size",
             measured=f"id {highest}",
             expected=f"ids 0 to {size - 1}",
-            causes=["vocab_size"],
-            weight=PROVEN,
+            weight=DECODING,
         )
     unk = unknown_id(visit)
     known = []
@@ -77,17 +76,14 @@ def unknown(ids: list[list[int]], unk: int | None, *, own: bool) -> Iterator[Res
     tokens = [token for row in ids for token in row]
     count = tokens.count(unk) if unk is not None else 0
     if count > MOST_UNKNOWN * len(tokens):
+        name, share = "tokenizer: unknown words", f"{count / len(tokens):.0%}"
         whose = "" if own else " of the doctor's own lines"
-        yield Result(
-            examination="tokenizer: unknown words",
-            kind=FINDING if own else NOTE,
-            says=f"{count} of {len(tokens)} tokens{whose} are unknown: "
-            f"{count / len(tokens):.0%}",
-            measured=f"{count / len(tokens):.0%}",
-            expected=f"below {MOST_UNKNOWN:.0%}",
-            causes=["unknown_words"],
-            weight=PROVEN,
-        )
+        says = f"{count} of {len(tokens)} tokens{whose} are unknown: {share}"
+        numbers = {"measured": share, "expected": f"below {MOST_UNKNOWN:.0%}"}
+        if own:
+            yield finding(name, says, "unknown_words", weight=DECODING, **numbers)
+        else:
+            yield note(name, says, "unknown_words", **numbers)
 
 
 def lossy(pairs: list[tuple[str, str]]) -> Iterator[Result]:
@@ -95,14 +91,13 @@ def lossy(pairs: list[tuple[str, str]]) -> Iterator[Result]:
     wrong = [(text, back) for text, back in pairs if bare(text) != bare(back)]
     if wrong:
         text, back = wrong[0]
-        yield Result(
-            examination="tokenizer: there and back",
-            kind=FINDING,
-            says=f"{len(wrong)} of {len(pairs)} lines come back changed",
+        yield finding(
+            "tokenizer: there and back",
+            f"{len(wrong)} of {len(pairs)} lines come back changed",
+            "tokenizer_lossy",
             measured=f"{back[:100]!r}",
             expected=f"{text[:100]!r}",
-            causes=["tokenizer_lossy"],
-            weight=PROVEN,
+            weight=DECODING,
         )
 
 

@@ -7,22 +7,22 @@ import torch
 import torch.nn.functional as F
 
 from annotated_transformer.doctor.cached import cache
+from annotated_transformer.doctor.findings import (
+    DECODING,
+    SYMPTOM,
+    finding,
+    healthy,
+    note,
+    skipped,
+)
 from annotated_transformer.doctor.forcing import (
     NEAR,
-    PROVEN,
-    SYMPTOM,
     differences,
     log_probabilities,
     sources,
 )
 from annotated_transformer.doctor.patient import Ids
-from annotated_transformer.doctor.report import (
-    FINDING,
-    HEALTHY,
-    NOTE,
-    SKIPPED,
-    Result,
-)
+from annotated_transformer.doctor.report import FINDING, Result
 from annotated_transformer.doctor.script import Script, TooLong
 from annotated_transformer.doctor.searches import beam, greedy
 from annotated_transformer.doctor.theirs import searched, steady, told
@@ -46,13 +46,11 @@ def using(visit: Visit) -> Iterator[Result]:
     why = unfit(visit) if any(part for _, part, *_ in parts[:3]) else ""
     for name, part, way, cause, examination in parts:
         if part is None:
-            yield Result(examination=name, kind=SKIPPED, says=f"give {way}")
+            yield skipped(name, f"give {way}")
         elif p.decoder_only and name in ("beam search", "cache"):
-            yield Result(
-                examination=name, kind=SKIPPED, says="only with an encoder so far"
-            )
+            yield skipped(name, "only with an encoder so far")
         elif why and name in ("greedy search", "beam search", "cache"):
-            yield Result(examination=name, kind=SKIPPED, says=why)
+            yield skipped(name, why)
         else:
             yield from guarded(visit, part, name, cause, examination)
 
@@ -91,18 +89,10 @@ def guarded(
             found.extend(examination(visit, part))
     except Exception as error:
         says = f"the {name} stopped with {told(error)}"
-        found.append(
-            Result(
-                examination=name,
-                kind=FINDING,
-                says=says,
-                causes=[cause],
-                weight=SYMPTOM,
-            )
-        )
+        found.append(finding(name, says, cause, weight=SYMPTOM))
     if not any(result.kind == FINDING for result in found):
         says = f"the {name} is right"
-        found.append(Result(examination=name, kind=HEALTHY, says=says))
+        found.append(healthy(name, says))
     yield from found
 
 
@@ -117,7 +107,7 @@ def data(visit: Visit, batch: tuple[Ids, ...]) -> Iterator[Result]:
     first = tgt[:, 0].unique().tolist()
     if first != [p.bos] and not p.decoder_only:
         says = f"rows of the batch begin with {first[:5]}; the start token is {p.bos}"
-        yield Result(examination="data: the start token", kind=NOTE, says=says)
+        yield note("data: the start token", says)
     if p.trained and not p.decoder_only and not outside:
         yield from worth_of_source(visit, *batch)
         yield from same_outputs(visit, batch[0][:4])
@@ -130,15 +120,14 @@ def out_of_range(visit: Visit, batch: tuple[Ids, ...]) -> Iterator[Result]:
     for name, ids, size in zip(("source", "target"), batch, sizes, strict=False):
         low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= size:
-            yield Result(
-                examination="data: ids",
-                kind=FINDING,
-                says=f"the batch's {name} ids go from {low} to {high}, but the "
+            yield finding(
+                "data: ids",
+                f"the batch's {name} ids go from {low} to {high}, but the "
                 f"vocabulary has {size}",
+                "vocab_size",
                 measured=f"{low} to {high}",
                 expected=f"0 to {size - 1}",
-                causes=["vocab_size"],
-                weight=PROVEN,
+                weight=DECODING,
             )
 
 
@@ -147,16 +136,16 @@ def ends(visit: Visit, tgt: Ids) -> Iterator[Result]:
     eos = visit.patient.eos
     lacking = int((tgt != eos).all(-1).sum())
     if lacking:
-        most = 2 * lacking > len(tgt)
-        yield Result(
-            examination="data: the end token",
-            kind=FINDING if most else NOTE,
-            says=f"{lacking} of the batch's {len(tgt)} rows have no end token ({eos})",
-            measured=f"{lacking} of {len(tgt)} rows",
-            expected="0, but for rows that are cut",
-            causes=["end_token_untrained"],
-            weight=PROVEN,
-        )
+        name = "data: the end token"
+        says = f"{lacking} of the batch's {len(tgt)} rows have no end token ({eos})"
+        numbers = {
+            "measured": f"{lacking} of {len(tgt)} rows",
+            "expected": "0, but for rows that are cut",
+        }
+        if 2 * lacking > len(tgt):
+            yield finding(name, says, "end_token_untrained", weight=DECODING, **numbers)
+        else:
+            yield note(name, says, "end_token_untrained", **numbers)
 
 
 def worth_of_source(visit: Visit, src: Ids, tgt: Ids) -> Iterator[Result]:
@@ -177,14 +166,15 @@ def worth_of_source(visit: Visit, src: Ids, tgt: Ids) -> Iterator[Result]:
     )
     visit.facts["worth_of_source"] = other - own
     if other - own < 0.05:
-        yield Result(
-            examination="data: what the source is worth",
-            kind=FINDING,
-            says=f"another sentence's source costs {other - own:.2f} nats a token",
+        yield finding(
+            "data: what the source is worth",
+            f"another sentence's source costs {other - own:.2f} nats a token",
+            "memory_ignored",
+            "encoder_detached",
+            "padding_mask_missing",
             measured=f"loss {own:.2f} with its own source, {other:.2f} with another",
             expected="more than 0.05 nats apart, in a trained model",
-            causes=["memory_ignored", "encoder_detached", "padding_mask_missing"],
-            weight=PROVEN,
+            weight=DECODING,
         )
 
 
@@ -199,12 +189,12 @@ def same_outputs(visit: Visit, src: Ids) -> Iterator[Result]:
     except TooLong:
         return
     if all(row == rows[0] for row in rows):
-        yield Result(
-            examination="data: outputs",
-            kind=FINDING,
-            says=f"{len(rows)} different sources get one and the same output",
+        yield finding(
+            "data: outputs",
+            f"{len(rows)} different sources get one and the same output",
+            "memory_ignored",
+            "encoder_detached",
             measured="1 output",
             expected=f"{len(rows)} outputs",
-            causes=["memory_ignored", "encoder_detached"],
             weight=SYMPTOM,
         )

@@ -15,11 +15,14 @@ from annotated_transformer.doctor.dependence import (
 )
 from annotated_transformer.doctor.evidence import proofs
 from annotated_transformer.doctor.findings import (
+    DEPENDENCE,
     MASK_CAUSES,
-    PROVEN_WEIGHT,
+    STRUCTURE,
     as_logits,
     finding,
     healthy,
+    proven_first,
+    skipped,
 )
 from annotated_transformer.doctor.limits import (
     blank_source,
@@ -34,7 +37,7 @@ from annotated_transformer.doctor.parameters import (
     sizes_by_depth,
     ties_are_real,
 )
-from annotated_transformer.doctor.report import FINDING, SKIPPED, Result
+from annotated_transformer.doctor.report import Result
 from annotated_transformer.doctor.visit import Visit
 
 Examination = Callable[[Visit], Iterator[Result]]
@@ -68,21 +71,20 @@ def structure(visit: Visit) -> Iterator[Result]:
     trace = visit.trace
     if trace is None or not trace.attentions:
         why = visit.facts.get("not_traced", "no attention was recognized in forward")
-        yield Result(examination=name, kind=SKIPPED, says=f"the structure: {why}")
+        yield skipped(name, f"the structure: {why}")
         return
     found: dict[str, tuple[str, str, str]] = {}
     for cause, *words in proofs(visit):
         found.setdefault(cause, (words[0], words[1], words[2]))
     for rank, (cause, (says, measured, expected)) in enumerate(found.items()):
         visit.proven[cause] = says
-        yield Result(
-            examination=name,
-            kind=FINDING,
-            says=says,
+        yield finding(
+            name,
+            says,
+            cause,
             measured=measured,
             expected=expected,
-            causes=(cause,),
-            weight=PROVEN_WEIGHT - rank + 20 * (cause == "unregistered"),
+            weight=STRUCTURE - rank + 20 * (cause == "unregistered"),
         )
     if not found:
         n = len(trace.attentions)
@@ -99,7 +101,7 @@ def starting_loss(visit: Visit) -> Iterator[Result]:
     if not logits.isfinite().all():
         share = float((~logits.isfinite()).float().mean())
         says = f"{share:.0%} of the logits on padded sentences are not finite"
-        yield finding(
+        yield proven_first(
             visit,
             name,
             says,
@@ -116,13 +118,13 @@ def starting_loss(visit: Visit) -> Iterator[Result]:
     elif loss > floor + 4:
         says = f"the loss on random words is {loss:.1f}; ln {patient.vocab_size} = "
         says += f"{floor:.1f} is what guessing costs"
-        yield finding(visit, name, says, ["init_large"], ["init_large"])
+        yield finding(name, says, "init_large", weight=DEPENDENCE)
     else:
         yield healthy(
             name,
             "the loss on random words is that of guessing",
-            f"{loss:.2f}",
-            f"{floor:.2f}",
+            measured=f"{loss:.2f}",
+            expected=f"{floor:.2f}",
         )
 
 
