@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from filelock import FileLock
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
+
+# Run in the background, pytest may have been told to ignore Ctrl-C, and so would the
+# commands that the tests stop with it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Every call of a module with tensors now checks its arguments, shapes too, against its
 # signature; an int will do for a float. This must come before their first import.

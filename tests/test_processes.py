@@ -181,7 +181,7 @@ def test_ctrl_c_is_one_line_and_130_in_all_processes(tmp_path, count):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.5])
+@pytest.mark.parametrize("seconds", [0.6, 1.5])
 def test_ctrl_c_while_python_loads_is_one_line_too(seconds):
     command = [sys.executable, "-m", "annotated_transformer", "translate"]
     run = subprocess.Popen(command, stdin=-1, stderr=-1, stdout=-1)
