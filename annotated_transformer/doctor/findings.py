@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from annotated_transformer.doctor.report import FINDING, HEALTHY, NOTE, SKIPPED, Result
@@ -89,11 +88,3 @@ def healthy(name: str, says: str, *, measured: str = "", expected: str = "") -> 
 def skipped(name: str, says: str) -> Result:
     """What was not examined, and why, or what to give."""
     return Result(examination=name, kind=SKIPPED, says=says)
-
-
-def as_logits(output: Tensor) -> Tensor:
-    """Logits for what may be probabilities."""
-    sums = output.sum(-1)
-    if (output >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
-        return output.clamp(min=1e-30).log()
-    return output

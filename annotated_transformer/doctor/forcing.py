@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from annotated_transformer.doctor.patient import Ids
+from annotated_transformer.doctor.patient import Ids, as_logits
 from annotated_transformer.doctor.visit import Visit
 
 NEAR = 1e-3  # of the logits' standard deviation: what two ways of adding may differ by
@@ -161,12 +161,7 @@ def forced(
 
 def log_probabilities(logits: Tensor) -> Tensor:
     """Log-probabilities of logits, of log-probabilities, or of probabilities."""
-    sums = logits.sum(-1)
-    if bool((logits >= 0).all()) and torch.allclose(
-        sums, torch.ones_like(sums), atol=1e-3
-    ):
-        return logits.clamp(min=1e-30).log()
-    return logits.log_softmax(-1)
+    return as_logits(logits).log_softmax(-1)
 
 
 def differences(some: Tensor, others: Tensor) -> Tensor:

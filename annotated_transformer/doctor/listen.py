@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from annotated_transformer.doctor.keep import unchanged
-from annotated_transformer.doctor.patient import Batches, Ids, logits_of
+from annotated_transformer.doctor.patient import (
+    Batches,
+    Ids,
+    are_probabilities,
+    logits_of,
+    with_logits,
+)
 from annotated_transformer.doctor.visit import Visit
 from annotated_transformer.errors import InputError
 
@@ -29,9 +35,7 @@ def kind_of(output: Tensor) -> str:
     ones = torch.ones(output.shape[:-1], dtype=torch.double, device=output.device)
     if torch.allclose(output.exp().sum(-1), ones, atol=1e-2):
         return LOGS
-    if bool((output >= 0).all()) and torch.allclose(output.sum(-1), ones, atol=1e-2):
-        return PROBABILITIES
-    return LOGITS
+    return PROBABILITIES if are_probabilities(output, atol=1e-2) else LOGITS
 
 
 def fake_output(visit: Visit, shape: torch.Size, kind: str) -> Tensor:
@@ -123,21 +127,6 @@ def dropout_is_off(module: nn.Module) -> bool:
 def fits(columns: int, visit: Visit) -> bool:
     """Whether an output is so wide that it must be logits; some pad the vocabulary."""
     return -8 <= columns - visit.patient.vocab_size <= 128
-
-
-def with_logits(output: Any, logits: Tensor) -> Any:
-    """The output with other logits, in the same container."""
-    if isinstance(output, Tensor):
-        return logits
-    if hasattr(output, "_fields"):  # a named tuple
-        return type(output)(logits, *output[1:])
-    if isinstance(output, dict):
-        output["logits"] = logits
-    elif hasattr(output, "logits"):
-        output.logits = logits
-    else:
-        output = type(output)([logits, *output[1:]])
-    return output
 
 
 def places(visit: Visit) -> list[nn.Module]:

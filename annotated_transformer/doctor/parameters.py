@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from annotated_transformer.doctor.findings import (
     DEPENDENCE,
     STRUCTURE,
-    as_logits,
     finding,
     healthy,
     proven_first,
     skipped,
 )
+from annotated_transformer.doctor.patient import as_logits
 from annotated_transformer.doctor.report import Result
 from annotated_transformer.doctor.visit import Visit
 

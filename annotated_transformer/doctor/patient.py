@@ -96,3 +96,31 @@ def logits_of(output: Any) -> Tensor:
             "logits (batch, tgt, vocab), as a tensor or under the name logits"
         )
     return output
+
+
+def with_logits(output: Any, logits: Tensor) -> Any:
+    """What a model returned, with other logits where `logits_of` finds them."""
+    if isinstance(output, Tensor):
+        return logits
+    if hasattr(output, "_fields"):  # a named tuple
+        name = "logits" if "logits" in output._fields else output._fields[0]
+        return output._replace(**{name: logits})
+    if isinstance(output, dict) and "logits" in output:
+        output["logits"] = logits  # in place, for it may be of a class of its own
+    elif hasattr(output, "logits"):
+        output.logits = logits
+    else:
+        output = type(output)([logits, *output[1:]])
+    return output
+
+
+def are_probabilities(output: Tensor, *, atol: float = 1e-3) -> bool:
+    """Whether all numbers are at least 0 and sum to 1 over the vocabulary."""
+    sums = output.sum(-1)
+    ones = torch.allclose(sums, torch.ones_like(sums), atol=atol)
+    return ones and bool((output >= 0).all())
+
+
+def as_logits(output: Tensor) -> Tensor:
+    """Logits for what may be probabilities."""
+    return output.clamp(min=1e-30).log() if are_probabilities(output) else output

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from annotated_transformer.doctor.forcing import log_probabilities
-from annotated_transformer.doctor.patient import Ids, logits_of
+from annotated_transformer.doctor.patient import (
+    Ids,
+    are_probabilities,
+    logits_of,
+    with_logits,
+)
 from annotated_transformer.doctor.visit import Visit
 from annotated_transformer.errors import InputError
 
@@ -209,9 +214,7 @@ def kind_of_output(visit: Visit) -> tuple[int, bool]:
     """The output's columns, and whether they are probabilities."""
     with torch.no_grad():
         logits = visit.logits(*visit.sentences([(3, 3)]))
-    sums = logits.sum(-1)
-    ones = torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
-    return logits.size(-1), bool((logits >= 0).all()) and ones
+    return logits.size(-1), are_probabilities(logits)
 
 
 def are_of(ids: Tensor, src: Ids | None) -> bool:
@@ -235,15 +238,3 @@ def tokens_before(ids: Tensor | None, shape: torch.Size) -> Tensor | None:
         if length <= ids.size(1) and len(ids) * length == shape.numel():
             return ids[:, ids.size(1) - length :].reshape(shape)
     return None
-
-
-def with_logits(output: Any, logits: Tensor) -> Any:
-    """The same container with other logits in it."""
-    if isinstance(output, Tensor):
-        return logits
-    if hasattr(output, "logits"):
-        output.logits = logits
-        return output
-    if isinstance(output, dict):
-        return {**output, "logits": logits}
-    return type(output)([logits, *output[1:]])

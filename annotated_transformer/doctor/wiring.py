@@ -18,7 +18,6 @@ from annotated_transformer.doctor.findings import (
     DEPENDENCE,
     MASK_CAUSES,
     STRUCTURE,
-    as_logits,
     finding,
     healthy,
     proven_first,
@@ -37,6 +36,7 @@ from annotated_transformer.doctor.parameters import (
     sizes_by_depth,
     ties_are_real,
 )
+from annotated_transformer.doctor.patient import as_logits
 from annotated_transformer.doctor.report import Result
 from annotated_transformer.doctor.visit import Visit
 
