@@ -632,8 +632,8 @@ def test_an_error_in_one_examination_leaves_the_others():
     found = list(learning(visited))
     skipped = [r.says for r in found if r.kind == SKIPPED]
     assert skipped == [
-        "accumulation was not examined: RuntimeError: one at a time",
-        "updates was not examined: RuntimeError: one at a time",
+        "accumulation could not be examined: RuntimeError: one at a time",
+        "updates could not be examined: RuntimeError: one at a time",
     ]
     assert found[-1].examination == "one batch"
 

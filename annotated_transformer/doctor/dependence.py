@@ -52,7 +52,7 @@ def source_matters(visit: Visit) -> Iterator[Result]:
 
 def unclear(name: str) -> Result:
     """What depends on what can't be told of NaN, which is a finding of its own."""
-    return skipped(name, f"{name}: can't be told, for logits are not finite")
+    return skipped(name, "can't be told, for logits are not finite")
 
 
 def past_matters(visit: Visit) -> Iterator[Result]:
@@ -219,7 +219,7 @@ def padding_is_hidden(visit: Visit) -> Iterator[Result]:
     """More padding behind the source must change nothing."""
     name = "padding is hidden"
     if visit.patient.pad is None:
-        yield skipped(name, "padding: give pad, its id")
+        yield skipped(name, "give pad, its id")
         return
     src, tgt = (ids[:1] for ids in visit.examples)
     wide = F.pad(src, (0, 4), value=visit.patient.pad)

@@ -4,12 +4,13 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from annotated_transformer.doctor.adapters import as_patient
-from annotated_transformer.doctor.findings import finding, healthy, skipped
+from annotated_transformer.doctor.findings import finding, guarded, healthy, unexamined
 from annotated_transformer.doctor.keep import unchanged
 from annotated_transformer.doctor.learning import learning
 from annotated_transformer.doctor.limits import repeats
@@ -66,31 +67,32 @@ def results_of(visit: Visit) -> Iterator[Result]:
     }
     if visit.module is not None:
         visit.module.eval()
-    first = [*guarded(vocabulary, visit), *guarded(repeats, visit)]
+    first = [*tried(vocabulary, visit), *tried(repeats, visit)]
     yield from first
     causes = {cause for result in first for cause in result.causes}
     if "swapped" in causes:
         return  # nothing else can be trusted
     for examination in STRUCTURAL if "dropout_in_eval" in causes else wiring(visit):
-        yield from guarded(examination, visit)
+        yield from tried(examination, visit)
     for examination in (learning, using):
         for module, training in arrived.items():
             module.training = training
-        yield from guarded(examination, visit)
+        yield from tried(examination, visit)
 
 
-def guarded(
+def tried(
     examination: Callable[[Visit], Iterator[Result]], visit: Visit
 ) -> Iterator[Result]:
-    """An examination's results, and a line in the place of what went wrong in it."""
-    try:
-        yield from examination(visit)
-    except InputError:
-        raise
-    except Exception as error:
-        name = examination.__name__.replace("_", " ")
-        words = f"{name} could not be examined: {type(error).__name__}: {error}"
-        yield skipped(name, words)
+    """An examination's results. Raises InputError if the model cannot be examined."""
+    name = examination.__name__.replace("_", " ")
+    return guarded(examination(visit), partial(unexamined_or_refused, name))
+
+
+def unexamined_or_refused(name: str, error: Exception) -> Result:
+    """A line in the place of an examination, unless the whole visit must end."""
+    if isinstance(error, InputError):
+        raise error
+    return unexamined(name, error)
 
 
 def vocabulary(visit: Visit) -> Iterator[Result]:

@@ -1,6 +1,6 @@
 """How results are written down, what weighs how much, and what a change is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor
 
@@ -88,3 +88,19 @@ def healthy(name: str, says: str, *, measured: str = "", expected: str = "") -> 
 def skipped(name: str, says: str) -> Result:
     """What was not examined, and why, or what to give."""
     return Result(examination=name, kind=SKIPPED, says=says)
+
+
+def guarded(
+    results: Iterator[Result], failed: Callable[[Exception], Result]
+) -> Iterator[Result]:
+    """The results, and what `failed` says in the place of those that an error ends."""
+    try:
+        yield from results
+    except Exception as error:  # whatever the reader's code raises
+        yield failed(error)
+
+
+def unexamined(name: str, error: Exception) -> Result:
+    """An examination that an error ended."""
+    says = f"{name} could not be examined: {type(error).__name__}: {error}"
+    return skipped(name, says)

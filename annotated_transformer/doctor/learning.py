@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -24,9 +24,11 @@ from annotated_transformer.doctor.findings import (
     SYMPTOM,
     TRAINING,
     finding,
+    guarded,
     healthy,
     note,
     skipped,
+    unexamined,
 )
 from annotated_transformer.doctor.keep import families, unchanged
 from annotated_transformer.doctor.listen import (
@@ -60,16 +62,12 @@ def learning(visit: Visit) -> Iterator[Result]:
     patient = visit.patient
     if patient.train_step is None and patient.loss is None:
         says = (
-            "training was not examined: give train_step(batches), which makes one "
-            "update from a list of (src, tgt), or loss(logits, labels)"
+            "give train_step(batches), which makes one update from a list of "
+            "(src, tgt), or loss(logits, labels)"
         )
         yield skipped("training", says)
     for name, examination in EXAMINATIONS.items():
-        try:
-            yield from examination(visit)
-        except Exception as error:  # whatever the reader's code raises
-            says = f"{name} was not examined: {type(error).__name__}: {error}"
-            yield skipped(name, says)
+        yield from guarded(examination(visit), partial(unexamined, name))
 
 
 # The loss, as the training step uses it
@@ -86,7 +84,7 @@ def training(visit: Visit) -> Iterator[Result]:
             readings.append(read(visit, calls, batches))
     if len(readings) < 2:
         says = (
-            "what the loss does was not examined: train_step did not call the model's "
+            "labels could not be examined: train_step did not call the model's "
             "forward, or its loss does not come from the logits that forward returns"
         )
         yield skipped("labels", says)

@@ -72,9 +72,7 @@ def gradients_arrive(visit: Visit) -> Iterator[Result]:
     """Every parameter must get a gradient from the loss."""
     name = "gradients arrive"
     if visit.module is None:
-        yield skipped(
-            name, "gradients and parameters: give the module that holds the weights"
-        )
+        yield skipped(name, "give module, which holds the weights")
         return
     named = [(n, p) for n, p in visit.module.named_parameters() if p.requires_grad]
     if not backward(visit):
@@ -133,7 +131,7 @@ def sizes_by_depth(visit: Visit) -> Iterator[Result]:
     name = "sizes by depth"
     stacks = stacks_of_layers(visit)
     if not stacks or not backward(visit):
-        yield skipped(name, "sizes by depth: no stacks of layers")
+        yield skipped(name, "no stacks of layers")
         return
     names, activations = layer_activations(visit, stacks)
     gradients = [gradient_size(layer) for _, layers in stacks for layer in layers]

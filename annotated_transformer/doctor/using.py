@@ -1,6 +1,7 @@
 """The patient in use: its searches, its cache, its tokenizer, its own data."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from annotated_transformer.doctor.findings import (
     DECODING,
     SYMPTOM,
     finding,
+    guarded,
     healthy,
     note,
     skipped,
@@ -52,7 +54,7 @@ def using(visit: Visit) -> Iterator[Result]:
         elif why and name in ("greedy search", "beam search", "cache"):
             yield skipped(name, why)
         else:
-            yield from guarded(visit, part, name, cause, examination)
+            yield from judged(visit, part, name, cause, examination)
 
 
 def unfit(visit: Visit) -> str:
@@ -79,21 +81,22 @@ def unfit(visit: Visit) -> str:
     return ""
 
 
-def guarded(
+def judged(
     visit: Visit, part: Any, name: str, cause: str, examination: Examination
 ) -> Iterator[Result]:
     """The results; a finding, too, if the reader's own code fails."""
-    found: list[Result] = []
-    try:
-        with steady(visit):
-            found.extend(examination(visit, part))
-    except Exception as error:
-        says = f"the {name} stopped with {told(error)}"
-        found.append(finding(name, says, cause, weight=SYMPTOM))
-    if not any(result.kind == FINDING for result in found):
-        says = f"the {name} is right"
-        found.append(healthy(name, says))
+    failed = partial(stopped, name, cause)
+    with steady(visit):
+        found = list(guarded(examination(visit, part), failed))
     yield from found
+    if not any(result.kind == FINDING for result in found):
+        yield healthy(name, f"the {name} is right")
+
+
+def stopped(name: str, cause: str, error: Exception) -> Result:
+    """The reader's own code failed where it should decode."""
+    says = f"the {name} stopped with {told(error)}"
+    return finding(name, says, cause, weight=SYMPTOM)
 
 
 def data(visit: Visit, batch: tuple[Ids, ...]) -> Iterator[Result]:

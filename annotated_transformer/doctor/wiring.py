@@ -71,7 +71,7 @@ def structure(visit: Visit) -> Iterator[Result]:
     trace = visit.trace
     if trace is None or not trace.attentions:
         why = visit.facts.get("not_traced", "no attention was recognized in forward")
-        yield skipped(name, f"the structure: {why}")
+        yield skipped(name, why)
         return
     found: dict[str, tuple[str, str, str]] = {}
     for cause, *words in proofs(visit):
