@@ -20,7 +20,7 @@ from annotated_transformer.doctor.forcing import (
 from annotated_transformer.doctor.patient import Ids
 from annotated_transformer.doctor.report import FINDING, NOTE, Result
 from annotated_transformer.doctor.script import FixedLength, Script, Staggered, TooLong
-from annotated_transformer.doctor.theirs import searched
+from annotated_transformer.doctor.theirs import same_modes, searched
 from annotated_transformer.doctor.visit import Visit
 
 Search = Callable[[Ids], Any]
@@ -119,17 +119,14 @@ def mode(visit: Visit, search: Search) -> Iterator[Result]:
     src = sources(visit, 2)
     heard = Script(visit, src, chain(visit)[0])
     ids = visit.sentences([(4, 4), (4, 4)])
-    before = [module.training for module in visit.module.modules()]
-    visit.module.train()
     try:
-        first, second = visit.logits(*ids), visit.logits(*ids)
-        with heard.played():
-            searched(search, src)
+        with same_modes(visit):
+            visit.module.train()
+            first, second = visit.logits(*ids), visit.logits(*ids)
+            with heard.played():
+                searched(search, src)
     except TooLong:
         return
-    finally:
-        for module, training in zip(visit.module.modules(), before, strict=True):
-            module.training = training
     if heard.training and not torch.equal(first, second):
         yield finding(
             "greedy search, called while training",

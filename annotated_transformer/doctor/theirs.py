@@ -18,18 +18,24 @@ OURS = Path(__file__).parents[1]
 
 
 @contextmanager
-def steady(visit: Visit) -> Iterator[None]:
-    """No dropout, no gradients; each module's mode is as before afterwards."""
+def same_modes(visit: Visit) -> Iterator[None]:
+    """Each module is in the mode it was in, train() or eval(), afterwards."""
     modules = list(visit.module.modules()) if visit.module is not None else []
     before = [module.training for module in modules]
     try:
-        if visit.module:
-            visit.module.eval()
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for module, training in zip(modules, before, strict=True):
             module.training = training
+
+
+@contextmanager
+def steady(visit: Visit) -> Iterator[None]:
+    """No dropout, no gradients; each module's mode is as before afterwards."""
+    with same_modes(visit), torch.no_grad():
+        if visit.module:
+            visit.module.eval()
+        yield
 
 
 def place_of(error: BaseException) -> str:
