@@ -478,6 +478,7 @@ def settings(optimizer: Optimizer) -> Iterator[Result]:
 
 def holding(visit: Visit, one: Course) -> Iterator[Result]:
     """Whether the optimizer holds the parameters that the model has, all of them."""
+    name = "optimizer"
     given = [visit.patient.optimizer] if visit.patient.optimizer else []
     optimizers = list(one.log.optimizers.values()) or given
     if visit.module is None or not optimizers:
@@ -487,7 +488,7 @@ def holding(visit: Visit, one: Course) -> Iterator[Result]:
     named = {n: p for n, p in visit.module.named_parameters() if p.requires_grad}
     all_held = [p for optimizer in optimizers for p in held(optimizer)]
     ids = {id(p) for p in all_held}
-    missing = [name for name, p in named.items() if id(p) not in ids]
+    missing = [n for n, p in named.items() if id(p) not in ids]
     known = {id(p) for p in visit.module.parameters()}
     stale = [p for p in all_held if id(p) not in known | one.log.fed]
     numbers = {
@@ -501,22 +502,17 @@ def holding(visit: Visit, one: Course) -> Iterator[Result]:
         if stale:
             says += f"; it holds {len(stale)} that the model no longer has"
             causes.insert(0, "optimizer_stale")
-        yield finding("optimizer", says, *causes, weight=TRAINING, **numbers)
+        yield finding(name, says, *causes, weight=TRAINING, **numbers)
         return
     if stale:
         says = f"the optimizer holds {len(stale)} tensors that the model does not have"
-        yield note("optimizer", says)
+        yield note(name, says)
     fast = max((max(rates) for rates in one.log.rates), default=0.0) > 1e-6
     still = [n for n, p in named.items() if id(p) in one.log.fed - one.changed]
     if still and fast and not unfit:
         says = f"parameters with gradients do not change: {some(still)}"
-        yield finding(
-            "optimizer",
-            says,
-            "optimizer_incomplete",
-            measured=f"{len(still)}",
-            weight=TRAINING,
-        )
+        numbers = {"measured": f"{len(still)}"}
+        yield finding(name, says, "optimizer_incomplete", weight=TRAINING, **numbers)
 
 
 def some(names: list[str]) -> str:

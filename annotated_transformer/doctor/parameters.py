@@ -72,7 +72,7 @@ def gradients_arrive(visit: Visit) -> Iterator[Result]:
     """Every parameter must get a gradient from the loss."""
     name = "gradients arrive"
     if visit.module is None:
-        yield skipped(name, "give module, which holds the weights")
+        yield skipped(name, "give the module that holds the weights")
         return
     named = [(n, p) for n, p in visit.module.named_parameters() if p.requires_grad]
     if not backward(visit):

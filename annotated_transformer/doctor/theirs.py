@@ -33,7 +33,7 @@ def same_modes(visit: Visit) -> Iterator[None]:
 def steady(visit: Visit) -> Iterator[None]:
     """No dropout, no gradients; each module's mode is as before afterwards."""
     with same_modes(visit), torch.no_grad():
-        if visit.module:
+        if visit.module is not None:
             visit.module.eval()
         yield
 
