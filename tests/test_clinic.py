@@ -66,6 +66,13 @@ def test_what_is_worth_a_note_is_no_finding(case):
     assert case.cause in noted
 
 
+@pytest.mark.parametrize("newcomer", clinic.newcomers(), ids=lambda it: it.name)
+def test_files_by_others_are_judged_rightly(newcomer, request):
+    if not request.config.getoption("--all-patients"):
+        pytest.skip("only with --all-patients")
+    assert clinic.now(newcomer, newcomer.report()) in ("named", "healthy")
+
+
 def test_every_cause_has_a_patient():
     from annotated_transformer.doctor.causes import CAUSES
 
@@ -77,6 +84,7 @@ def test_the_page_of_patients_lists_them_all():
     page = (ROOT / "book" / "patients.md").read_text("utf-8")
     rows = [line.split(" | ")[0] for line in page.splitlines() if line[:2] == "| "]
     names = {clinic.in_a_cell(case.name) for case in [*HEALTHY, *SICK]}
+    names |= {newcomer.name for newcomer in clinic.newcomers()}
     assert {row.removeprefix("| ") for row in rows} >= names
     counts = [int(n) for n in re.findall(r"(\d+) (?:healthy models|sick ones)", page)]
     assert counts == [len(HEALTHY), len(SICK)]

@@ -448,7 +448,6 @@ WRONG = {
     NegativeLog: "softmax_twice",
     MeanOverPadding: "mean_over_padding",
     Accumulated: "accumulation_not_divided",
-    MeanOfMeans: "mean_of_means",
     ScheduleInLoop: "schedule_per_microbatch",
     OwnScheduleInLoop: "schedule_per_microbatch",
     ZeroRate: "rate_zero",
@@ -469,6 +468,12 @@ def test_each_fault_of_training_is_found_and_no_other(way):
 
 
 # More than one fault, and notes
+
+
+def test_means_of_unequal_pieces_are_noted():
+    all_results = results(visit(MeanOfMeans))
+    assert not findings(all_results)
+    assert [r.causes for r in all_results if r.kind == NOTE] == [("mean_of_means",)]
 
 
 def test_a_loss_that_is_no_cross_entropy_is_noted():

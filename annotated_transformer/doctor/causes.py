@@ -44,6 +44,20 @@ CAUSES = table(
         WHOLE,
     ),
     (
+        "outputs_shifted",
+        "Logits are cut out at the wrong place",
+        "The logits at a position must depend on the target token there: print both "
+        "lengths before the slice.",
+        WHOLE,
+    ),
+    (
+        "state_kept",
+        "Something of an earlier batch is kept and used again",
+        "Look for masks and states stored on self, and reused when the shape is the "
+        "same.",
+        MASKS,
+    ),
+    (
         "encoder_detached",
         "The encoder's output is detached: it learns nothing",
         "Look for detach(), .data, no_grad() or a copy through NumPy before the "
@@ -54,6 +68,12 @@ CAUSES = table(
         "unregistered",
         "Parameters are not registered: no optimizer will see them",
         "Keep layers in nn.ModuleList, not in a list; weights in nn.Parameter.",
+        LOOP,
+    ),
+    (
+        "parameters_frozen",
+        "Parameters are frozen",
+        "requires_grad is False: nn.Embedding.from_pretrained freezes by default.",
         LOOP,
     ),
     (
@@ -238,6 +258,13 @@ CAUSES = table(
         "The end token is never a label",
         "The label after the last word must be the end token.",
         TEXT,
+    ),
+    (
+        "loss_scrambled",
+        "The loss sees the logits of one position under another's label",
+        "reshape moves no axis: transpose(1, 2) for (batch, vocab, length), or flatten "
+        "both.",
+        LOSS,
     ),
     (
         "padding_in_loss",

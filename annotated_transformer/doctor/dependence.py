@@ -69,6 +69,12 @@ def past_matters(visit: Visit) -> Iterator[Result]:
         says += "the logits' spread"
         causes = [*MASK_CAUSES, "batch_axis", "memory_ignored"]
         yield proven_first(visit, name, says, causes, ["mask_inverted", "mask_axis"])
+    elif (own := float(effects.diagonal().min())) < NOTHING:
+        says = (
+            f"the token at a position changes the logits there by {own:.0e} of their "
+        )
+        says += "spread: they belong to another position"
+        yield finding(name, says, "outputs_shifted", weight=STRUCTURE)
     else:
         yield healthy(
             name,
@@ -273,3 +279,34 @@ def rows_are_independent(visit: Visit) -> Iterator[Result]:
             measured=f"{worst:.0e}",
             expected=f"< {SAME}",
         )
+
+
+def calls_are_independent(visit: Visit) -> Iterator[Result]:
+    """A batch must give the same logits after another one of its shape, or alone."""
+    name, patient = "calls are independent", visit.patient
+    if patient.decoder_only or patient.pad is None or sees_padding(visit):
+        return
+    lengths = [(13, 6), (9, 4), (5, 5)]  # source lengths that nothing has been tried on
+    first, second = (visit.sentences(each) for each in (lengths[::-1], lengths))
+    visit.logits(first[0], first[1][:, :-1])
+    tgt = second[1][:, :-1]
+    after = visit.logits(second[0], tgt)
+    alone = visit.logits(F.pad(second[0], (0, 3), value=patient.pad), tgt)
+    real = visit.real(tgt)
+    worst = float(change(after, alone)[real].nan_to_num(0.0).max())
+    if worst > SAME:
+        says = (
+            "a batch's logits change with the batch before it, of the same shape, by "
+        )
+        says += f"{worst:.2g} of their spread"
+        yield finding(name, says, "state_kept", weight=STRUCTURE + 5)
+    else:
+        yield healthy(name, "nothing is left of the batch before")
+
+
+def sees_padding(visit: Visit) -> bool:
+    """Whether more padding changes one sentence alone, which would explain all."""
+    src, tgt = (ids[:1] for ids in visit.examples)
+    wide = F.pad(src, (0, 6), value=visit.patient.pad)
+    effect = change(visit.logits(wide, tgt), visit.logits(src, tgt)).max()
+    return not float(effect) < SAME

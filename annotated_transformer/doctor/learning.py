@@ -146,11 +146,12 @@ def labels(visit: Visit, reading: Reading) -> Iterator[Result]:
     inside = reading.counts & (reading.given_place <= reading.end)
     known = inside & words & (reading.label_place >= 0)
     steps = (reading.label_place - reading.given_place)[known].tolist()
-    if not steps:
+    ahead, agree = Counter(steps).most_common(1)[0] if steps else (0, 0)
+    if agree < 0.6 * (inside & words).sum() or not agree:
         says = "labels could not be told from the gradient"
+        visit.facts["labels_unclear"] = True
         yield skipped(name, says)
         return
-    ahead, agree = Counter(steps).most_common(1)[0]
     measured = f"{ahead:+d} tokens in {agree} of {len(steps)} positions"
     numbers = {"measured": measured, "expected": "+1"}
     if ahead == 1:
@@ -228,9 +229,11 @@ def padding(visit: Visit, reading: Reading) -> Iterator[Result]:
     numbers = {"measured": f"{wrong} of {beyond} padded positions", "expected": "0"}
     if wrong:
         says = f"padding counts in the loss: {wrong} of {beyond} padded positions do"
-        yield finding(
-            "padding in the loss", says, "padding_in_loss", weight=TRAINING, **numbers
-        )
+        causes = ["padding_in_loss"]
+        if visit.facts.get("labels_unclear"):
+            says += ", and no position has a gradient that fits one label"
+            causes.insert(0, "loss_scrambled")
+        yield finding("padding in the loss", says, *causes, weight=TRAINING, **numbers)
     else:
         says = "padding does not count in the loss"
         yield healthy("padding in the loss", says, **numbers)

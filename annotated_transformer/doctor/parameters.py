@@ -13,6 +13,7 @@ from annotated_transformer.doctor.findings import (
     STRUCTURE,
     finding,
     healthy,
+    note,
     proven_first,
     skipped,
 )
@@ -74,7 +75,12 @@ def gradients_arrive(visit: Visit) -> Iterator[Result]:
     if visit.module is None:
         yield skipped(name, "give the module that holds the weights")
         return
-    named = [(n, p) for n, p in visit.module.named_parameters() if p.requires_grad]
+    every = list(visit.module.named_parameters())
+    named = [(n, p) for n, p in every if p.requires_grad]
+    frozen = [n for n, p in every if not p.requires_grad and "pos" not in n.lower()]
+    if frozen and named:
+        says = f"{len(frozen)} of {len(every)} parameters are frozen: "
+        yield note(name, says + ", ".join(frozen[:3]), "parameters_frozen")
     if not backward(visit):
         says = "the logits have no gradient: nothing can be learned"
         causes = ["unused_parameters", "encoder_detached"]

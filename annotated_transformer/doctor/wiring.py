@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import torch.nn.functional as F
 
 from annotated_transformer.doctor.dependence import (
+    calls_are_independent,
     future_is_hidden,
     padding_is_hidden,
     past_matters,
@@ -53,6 +54,7 @@ def wiring(visit: Visit) -> list[Examination]:
         positions_matter,
         future_is_hidden,
         rows_are_independent,
+        calls_are_independent,
         masks,
         dropout_happens,
         layers_are_distinct,

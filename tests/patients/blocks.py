@@ -372,6 +372,34 @@ class ClippedLogits(BoxTransformer):
         return F.relu(super().forward(src, tgt))
 
 
+class OneTooEarly(BoxTransformer):
+    def forward(self, src, tgt):
+        early = torch.cat([src[:, :1], tgt[:, :-1]], dim=1)  # one glued sequence, cut
+        return super().forward(src, early)
+
+
+class KeptMasks(BoxTransformer):
+    def __init__(self):
+        super().__init__()
+        self.kept = {}
+
+    def masks(self, src, tgt):
+        padding = self.kept.setdefault(src.shape, src == PAD)  # not made every time
+        return {
+            "tgt_mask": self.future(tgt.size(1)),
+            "src_key_padding_mask": padding,
+            "memory_key_padding_mask": padding,
+        }
+
+
+class Pretrained(BoxTransformer):
+    def __init__(self):
+        super().__init__()
+        table = self.embedding.weight.detach().clone()
+        self.embedding = nn.Embedding.from_pretrained(table)
+        self.output = nn.Linear(D_MODEL, VOCAB_SIZE)
+
+
 class KeepForDrop(BoxTransformer):
     def __init__(self):
         super().__init__()
@@ -394,6 +422,18 @@ AROUND = [
         "forward ends in an activation: no logit is below zero.",
         "output_activation",
         transformer=ClippedLogits,
+    ),
+    sick(
+        "cut one place too early",
+        "The logits of each position were computed before its token was read.",
+        "outputs_shifted",
+        transformer=OneTooEarly,
+    ),
+    sick(
+        "masks kept by shape",
+        "The padding mask of the first batch is used for all others of its shape.",
+        "state_kept",
+        transformer=KeptMasks,
     ),
     sick(
         "probability to keep",
@@ -525,6 +565,17 @@ class StaysInEval(Training):
         return total
 
 
+class Reshaped(Training):
+    def loss(self, logits, labels, reduction="mean"):
+        batch, length, vocab = logits.shape
+        return F.cross_entropy(
+            logits.reshape(batch, vocab, length),  # for transpose(1, 2)
+            labels,
+            ignore_index=PAD,
+            reduction=reduction,
+        )
+
+
 class LargerOfTwo(Training):
     def __init__(self, model):
         super().__init__(model)
@@ -567,6 +618,12 @@ TRAINING = [
         training=Unshifted,
     ),
     sick(
+        "logits reshaped for the loss",
+        "reshape(batch, vocab, length) in the place of a transpose mixes positions.",
+        "loss_scrambled",
+        training=Reshaped,
+    ),
+    sick(
         "schedule of the larger",
         "The schedule of Eq. 3 takes the larger of its two lines, not the smaller.",
         "rate_large",
@@ -600,6 +657,12 @@ TRAINING = [
 
 SICK = MASKS + AROUND + TRAINING
 NOTED = [
+    sick(
+        "frozen embeddings",
+        "nn.Embedding.from_pretrained freezes the table, which is random here.",
+        "parameters_frozen",
+        transformer=Pretrained,
+    ),
     sick(
         "mean of means",
         "Each micro-batch has its own mean: words of short ones weigh more.",
