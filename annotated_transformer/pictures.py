@@ -114,6 +114,7 @@ CHAPTERS: dict[int, tuple[str, ...]] = {
     15: ("decoding",),
     16: ("scores",),
     17: ("heads", *ATTENTION),
+    18: tuple(PARTS),
 }
 
 Line = Sequence[tuple[float, float]]

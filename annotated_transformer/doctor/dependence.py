@@ -34,7 +34,7 @@ def source_matters(visit: Visit) -> Iterator[Result]:
     if not (before.isfinite().all() and after.isfinite().all()):
         yield unclear(name)
         return
-    least = float(change(after, before)[0].min())
+    least = visit.facts["source_effect"] = float(change(after, before)[0].min())
     if least < NOTHING:
         says = f"another source changes the logits by {least:.0e} of their spread"
         causes = ["swapped", "memory_ignored", *MASK_CAUSES, "batch_axis"]
@@ -185,7 +185,8 @@ def positions_matter(visit: Visit) -> Iterator[Result]:
     if places_look_alike(visit):
         sides["target"] = "one word repeated gives the same logits at every place"
     wrong = "; ".join(words for words in sides.values() if words)
-    if "memory_ignored" in visit.proven or "swapped" in visit.proven:
+    ignored = visit.facts.get("source_effect", 1.0) < NOTHING  # so is its order
+    if ignored or "memory_ignored" in visit.proven or "swapped" in visit.proven:
         wrong = sides["target"]
     if wrong:
         yield finding(name, wrong, "positions_missing", weight=STRUCTURE - 20)
