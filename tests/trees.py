@@ -90,6 +90,7 @@ def with_book(root):
             shutil.copy(ROOT / name, root / name)
     texts = {
         "teach.md": "# Teach\n",
+        "doctor.md": "# The doctor\n",
         "notation.md": "# Notation\n",
         "glossary.md": "- **zebra**: An animal. [04](../notebooks/deeper/04_toy.ipynb)",
         "paper_map.yml": f"- {{where: §3.2.2, says: X., cells: ['{DEEPER}#c3']}}\n",
