@@ -1,7 +1,6 @@
 """A `Patient` out of what a reader has: our model, Hugging Face's, or their own."""
 
 import difflib
-import inspect
 import operator
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from annotated_transformer.decoding import beam_search, greedy_search
 from annotated_transformer.doctor.keep import unchanged
 from annotated_transformer.doctor.patient import Cache, Ids, Patient
+from annotated_transformer.doctor.theirs import required
 from annotated_transformer.errors import InputError
 from annotated_transformer.special import BOS, EOS, PAD, UNK
 from annotated_transformer.transformer import Transformer
@@ -215,7 +215,8 @@ def module_of(model: Any) -> nn.Module | None:
 
 def takes_ids_alone(model: Any) -> bool:
     """Whether it needs one argument, ids, and not two, (src, tgt_in)."""
-    needed = needed_by(model)
+    model = model.module if isinstance(model, WRAPPERS) else model
+    needed = required(model.forward if isinstance(model, nn.Module) else model)
     if not needed:
         raise InputError(
             "what the model takes can't be told from its signature: say "
@@ -228,22 +229,6 @@ def takes_ids_alone(model: Any) -> bool:
             "masks(src, tgt_in)), and the model as module"
         )
     return len(needed) == 1
-
-
-def needed_by(model: Any) -> list[str]:
-    """The arguments without a default; none, if they can't be read."""
-    model = model.module if isinstance(model, WRAPPERS) else model
-    call = model.forward if isinstance(model, nn.Module) else model
-    try:
-        parameters = inspect.signature(call).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    variable = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
-    return [
-        parameter.name
-        for parameter in parameters
-        if parameter.default is parameter.empty and parameter.kind not in variable
-    ]
 
 
 def vocabulary(module: nn.Module | None) -> dict[str, int]:

@@ -28,8 +28,7 @@ def source_matters(visit: Visit) -> Iterator[Result]:
     """Another source must give other logits, at every target position."""
     name = "the source matters"
     src, tgt = visit.examples
-    other = src.clone()
-    other[0, :-1] = visit.words(1, src.size(1) - 1, source=True)[0]
+    other = visit.other_source(src)
     before, after = visit.logits(src, tgt), visit.logits(other, tgt)
     if not (before.isfinite().all() and after.isfinite().all()):
         yield unclear(name)

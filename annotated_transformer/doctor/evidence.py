@@ -151,8 +151,7 @@ def wrong_sources(visit: Visit, trace: Trace) -> Iterator[Proof]:
 def blind_to_source(visit: Visit) -> bool:
     """Whether another source changes no logits; one sequence may hold both sides."""
     src, tgt = (ids[:1] for ids in visit.examples)
-    other = src.clone()
-    other[0, :-1] = visit.words(1, src.size(1) - 1, source=True)[0]
+    other = visit.other_source(src)
     return torch.allclose(visit.logits(src, tgt), visit.logits(other, tgt), atol=1e-6)
 
 

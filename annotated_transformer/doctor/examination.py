@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from annotated_transformer.doctor.limits import repeats
 from annotated_transformer.doctor.report import Report, Result
 from annotated_transformer.doctor.using import using
 from annotated_transformer.doctor.visit import Visit
-from annotated_transformer.doctor.wiring import STRUCTURAL, wiring
+from annotated_transformer.doctor.wiring import STRUCTURAL, Examination, wiring
 from annotated_transformer.errors import InputError
 
 
@@ -80,9 +80,7 @@ def results_of(visit: Visit) -> Iterator[Result]:
         yield from tried(examination, visit)
 
 
-def tried(
-    examination: Callable[[Visit], Iterator[Result]], visit: Visit
-) -> Iterator[Result]:
+def tried(examination: Examination, visit: Visit) -> Iterator[Result]:
     """An examination's results. Raises InputError if the model cannot be examined."""
     name = examination.__name__.replace("_", " ")
     return guarded(examination(visit), partial(unexamined_or_refused, name))

@@ -104,3 +104,8 @@ def unexamined(name: str, error: Exception) -> Result:
     """An examination that an error ended."""
     says = f"{name} could not be examined: {type(error).__name__}: {error}"
     return skipped(name, says)
+
+
+def some(names: Sequence[str]) -> str:
+    """The first three names of a list, in words."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -28,6 +28,7 @@ from annotated_transformer.doctor.findings import (
     healthy,
     note,
     skipped,
+    some,
     unexamined,
 )
 from annotated_transformer.doctor.keep import families, unchanged
@@ -438,7 +439,7 @@ def updates(visit: Visit) -> Iterator[Result]:
     if not found:
         says = f"{one.updates} updates change parameters, at a rate that is not zero"
         yield healthy("updates", says)
-    yield from decay(visit, one)
+    yield from decay(one)
 
 
 def stepping(one: Course) -> Iterator[Result]:
@@ -518,11 +519,6 @@ def holding(visit: Visit, one: Course) -> Iterator[Result]:
         yield finding(name, says, "optimizer_incomplete", weight=TRAINING, **numbers)
 
 
-def some(names: list[str]) -> str:
-    """The first names of a list."""
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
 def scheduling(one: Course, three: Course) -> Iterator[Result]:
     """Whether the schedule advances once an update, also with three pieces."""
     name = "schedule"
@@ -574,7 +570,7 @@ def alike(first: list[Tensor], second: list[Tensor]) -> bool:
     )
 
 
-def decay(visit: Visit, one: Course) -> Iterator[Result]:
+def decay(one: Course) -> Iterator[Result]:
     """Whether norms and biases are pulled to zero."""
     vectors = [
         p

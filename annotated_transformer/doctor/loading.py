@@ -4,7 +4,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from annotated_transformer.doctor.report import Report
-from annotated_transformer.doctor.theirs import told
+from annotated_transformer.doctor.theirs import required, told
 from annotated_transformer.errors import InputError
 from annotated_transformer.terminal import Stopped
 
@@ -117,20 +117,6 @@ def chosen(module: ModuleType, path: Path, name: str | None) -> str:
             f"{path}:{own[0] if own else 'build'}"
         )
     raise InputError(f"{path} has no {name}; {has}")
-
-
-def required(part: Callable[..., Any]) -> list[str]:
-    """The names of the arguments that a function or class cannot do without."""
-    try:
-        parameters = inspect.signature(part).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [
-        parameter.name
-        for parameter in parameters
-        if parameter.default is parameter.empty and parameter.kind not in variable
-    ]
 
 
 @contextmanager

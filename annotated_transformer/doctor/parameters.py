@@ -16,6 +16,7 @@ from annotated_transformer.doctor.findings import (
     note,
     proven_first,
     skipped,
+    some,
 )
 from annotated_transformer.doctor.patient import as_logits
 from annotated_transformer.doctor.report import Result
@@ -97,7 +98,7 @@ def gradients_arrive(visit: Visit) -> Iterator[Result]:
     cut = [n for n, p in named if n in without and p.data_ptr() in used - lost]
     source = source_parameters(visit)
     says = f"{len(without)} of {len(named)} parameters get no gradient: "
-    says += ", ".join(without[:3]) + (", ..." if len(without) > 3 else "")
+    says += some(without)
     causes = ["unused_parameters", "encoder_detached"]
     if len(cut) == len(without) and set(cut) <= source:
         causes.reverse()

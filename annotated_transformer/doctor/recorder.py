@@ -19,7 +19,6 @@ SHAPES = set(
     "alias slice select split split_with_sizes unbind contiguous detach "
     "_to_copy _scaled_dot_product_flash_attention_for_cpu".split()
 )
-SCALINGS = {"mul", "mul_", "div", "div_", "neg"}
 MASKINGS = set("masked_fill masked_fill_ where add add_ sub mul mul_".split())
 PRODUCTS = {"bmm", "baddbmm"}
 LINEAR = {"mm", "addmm", "linear", "convolution"}

@@ -1,5 +1,6 @@
 """The reader's own code: what it gives back, and where it went wrong."""
 
+import inspect
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,6 +60,20 @@ def told(error: BaseException) -> str:
     line = f"{type(error).__name__}: {message or 'no message'}"
     place = place_of(error)
     return plain(line)[:300] + (f" ({place})" if place else "")
+
+
+def required(part: Callable[..., Any]) -> list[str]:
+    """The arguments without a default, by name; none, if they can't be read."""
+    try:
+        parameters = inspect.signature(part).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    variable = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    return [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty and parameter.kind not in variable
+    ]
 
 
 def rows_of(output: Any, rows: int) -> list[list[int]]:

@@ -61,6 +61,12 @@ class Visit:
         ]
         return ordinary[torch.stack(picks)].to(self.device)
 
+    def other_source(self, src: Ids) -> Ids:
+        """The same sources, (rows, length), but the first says other words."""
+        other = src.clone()
+        other[0, :-1] = self.words(1, src.size(1) - 1, source=True)[0]
+        return other
+
     def sentences(self, lengths: Sequence[tuple[int, int]]) -> tuple[Ids, ...]:
         """A batch (src, tgt) of random sentences of so many words, or (ids,).
 
