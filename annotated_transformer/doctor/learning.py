@@ -85,8 +85,8 @@ def training(visit: Visit) -> Iterator[Result]:
             readings.append(read(visit, calls, batches))
     if len(readings) < 2:
         says = (
-            "labels could not be examined: train_step did not call the model's "
-            "forward, or its loss does not come from the logits that forward returns"
+            "train_step did not call the model's forward, or its loss does not come "
+            "from the logits that forward returns"
         )
         yield skipped("labels", says)
         return
