@@ -81,7 +81,7 @@ def gradients_arrive(visit: Visit) -> Iterator[Result]:
     frozen = [n for n, p in every if not p.requires_grad and "pos" not in n.lower()]
     if frozen and named:
         says = f"{len(frozen)} of {len(every)} parameters are frozen: "
-        yield note(name, says + ", ".join(frozen[:3]), "parameters_frozen")
+        yield note(name, says + some(frozen), "parameters_frozen")
     if not backward(visit):
         says = "the logits have no gradient: nothing can be learned"
         causes = ["unused_parameters", "encoder_detached"]
