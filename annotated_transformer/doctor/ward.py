@@ -118,6 +118,7 @@ class Bed1(Bed):
     look = "give two sources the same target: by how much do the logits differ?"
 
     def encode(self, src: Ids) -> Tensor:
+        """What the decoder gets of the source, (batch, src, d_model)."""
         return torch.zeros_like(super().encode(src))
 
 
@@ -128,6 +129,7 @@ class Bed2(Bed):
     look = "turn a source around, keep the target: do the logits change?"
 
     def embed(self, embeddings: Embeddings, ids: Ids, start: int = 0) -> Tensor:
+        """The same, in this patient's way."""
         return self.dropout(embeddings(ids))  # type: ignore[no-any-return]
 
 
@@ -138,6 +140,7 @@ class Bed3(Bed):
     look = "change the last target word: which positions' logits change?"
 
     def target_mask(self, length: int) -> Tensor | None:
+        """Which target positions may be looked at."""
         return None
 
 
@@ -148,6 +151,7 @@ class Bed4(Bed):
     look = "add padding to a source: do the logits change?"
 
     def source_mask(self, src: Ids) -> Tensor | None:
+        """Which source positions may be looked at."""
         return None
 
 
@@ -158,6 +162,7 @@ class Bed5(Bed):
     look = "give the loss logits of your own, sure of the right word: what does it say?"
 
     def loss(self, logits: Tensor, labels: Ids) -> Tensor:
+        """The summed loss of all real labels, in nats."""
         return super().loss(logits.softmax(-1), labels)
 
 
@@ -175,6 +180,7 @@ class Bed7(Bed):
     look = "count the end tokens among the labels."
 
     def targets(self, tgt: Ids) -> tuple[Ids, Ids]:
+        """What the decoder reads, and what it must write."""
         reads, writes = super().targets(tgt)
         return reads, writes.masked_fill(writes == EOS, PAD)
 
