@@ -214,12 +214,16 @@ def main() -> int:
     print("`python -m tools.clinic > book/patients.md` examines them all and writes")
     print("this page; the patients are small models in `tests/patients`.\n")
     print(summary(healthy, sick) + "\n")
+    print("A dash under tinytorchtest means that its tests pass.\n")
     print("\n".join(["## Healthy\n", *healthy_table(healthy), "\n## Sick\n"]))
     print("\n".join(sick_table(sick)))
     print("\n## Written by others\n")
     print("These files were written without sight of the doctor. Their faults may")
     print("repeat those of two rounds before them, which it was mended on; what it did")
-    print("not know at first sight was built in afterwards.\n")
+    print(
+        "not know at first sight was built in afterwards. *Seen*: something was found,"
+    )
+    print("under another name.\n")
     others = [(each, each.report()) for each in newcomers()]
     print("\n".join(newcomer_table(others)))
     runs = [outcome for row in sick for outcome in row.outcomes]
