@@ -252,7 +252,7 @@ def wrong_causal(
             *proof,
         )
     elif (given & ~allowed).any():
-        yield "mask_after_softmax", after_softmax(attention), *proof
+        yield late_mask(attention)
 
 
 def wrong_padding(
@@ -286,7 +286,7 @@ def wrong_padding(
             *proof,
         )
     elif given[queries][:, ~real].any():
-        yield "mask_after_softmax", after_softmax(attention), *proof
+        yield late_mask(attention)
 
 
 def unmasked(attention: Attention, otherwise: str) -> str:
@@ -306,12 +306,15 @@ def filled(attention: Attention) -> str:
     return "" if attention.masks else "; nothing masks the scores"
 
 
-def after_softmax(attention: Attention) -> str:
-    """A mask that comes late, in words."""
+def late_mask(attention: Attention) -> Proof:
+    """A mask that comes after softmax, as a proof."""
     sums = range_of(attention.used.sum(-1))
     return (
+        "mask_after_softmax",
         f"a mask is applied after softmax in the {attention.kind}'s attention: hidden "
-        f"keys still took weight, and a query's weights sum to {sums}, not to 1"
+        f"keys still took weight, and a query's weights sum to {sums}, not to 1",
+        f"weights sum to {sums}",
+        "1",
     )
 
 
