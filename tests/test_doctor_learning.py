@@ -16,6 +16,7 @@ from annotated_transformer.doctor.learning import (
     logged,
     loss_alone,
     one_batch,
+    schedule_alone,
     training,
     updates,
 )
@@ -732,5 +733,25 @@ def test_all_examinations_are_run():
         loss_alone,
         accumulation,
         updates,
+        schedule_alone,
         one_batch,
     ]
+
+
+# A schedule alone
+
+
+@pytest.mark.parametrize(
+    ("schedule", "cause"),
+    [
+        (lambda step: 64**-0.5 * min(step**-0.5, step * 4_000**-1.5), None),  # Eq. 3
+        (lambda step: 1e-3, None),
+        (lambda step: 64**-0.5 * max(step**-0.5, step * 4_000**-1.5), "rate_large"),
+        (lambda step: 1e-3 * (step // 200_000), "rate_zero"),
+        (lambda step: 1e-3 - 1e-6 * step, "rate_large"),
+        (lambda step: float("nan"), "rate_large"),
+    ],
+)
+def test_a_schedule_is_examined_by_its_rates(schedule, cause):
+    (result,) = schedule_alone(visit(schedule=schedule))
+    assert result.causes == ((cause,) if cause else ())

@@ -590,7 +590,31 @@ def decay(one: Course) -> Iterator[Result]:
 
 SENTENCES = [(5, 6), (7, 6), (4, 6), (6, 6)]
 LARGE_RATE, LARGE_EPS = 0.03, 1e-3
+RATED_STEPS = (1, 2, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 STEPS, SECONDS = 600, 20.0
+
+
+def schedule_alone(visit: Visit) -> Iterator[Result]:
+    """Whether the reader's schedule gives rates at which an Adam learns."""
+    schedule, name = visit.patient.schedule, "your schedule"
+    if schedule is None:
+        return
+    rates = [float(schedule(step)) for step in RATED_STEPS]
+    steps = f"at steps 1 to {RATED_STEPS[-1]:,}"
+    low, high = min(rates), max(rates)
+    numbers = {"measured": f"{low:.2g} to {high:.2g}", "expected": "1e-5 to 1e-2"}
+    if not all(map(math.isfinite, rates)) or low < 0:
+        says = f"{steps}, the schedule gives {low:g} to {high:g}"
+        yield finding(name, says, "rate_large", weight=TRAINING, **numbers)
+    elif not high:
+        says = f"{steps}, the schedule gives 0"
+        yield finding(name, says, "rate_zero", weight=TRAINING, **numbers)
+    elif high > LARGE_RATE:
+        says = f"{steps}, the schedule gives up to {high:.2g}: that is how far an Adam "
+        says += "moves each weight"
+        yield finding(name, says, "rate_large", weight=TRAINING, **numbers)
+    else:
+        yield healthy(name, f"{steps}, it gives rates for an Adam", **numbers)
 
 
 def one_batch(visit: Visit) -> Iterator[Result]:
@@ -657,5 +681,6 @@ EXAMINATIONS: dict[str, Callable[[Visit], Iterator[Result]]] = {
     "the loss": loss_alone,
     "accumulation": accumulation,
     "updates": updates,
+    "your schedule": schedule_alone,
     "learning one batch": one_batch,
 }

@@ -37,7 +37,8 @@ class Patient:
 
     `train_step(batches)` makes one update from micro-batches (src, tgt), whose rows of
     tgt are start token, words, end token, padding; it calls the model itself.
-    `loss(logits, labels)` is a number. `greedy(src)` and `beam(src, beam_size)` give
+    `loss(logits, labels)` is a number, `schedule(step)` Adam's learning rate at a step
+    counted from 1. `greedy(src)` and `beam(src, beam_size)` give
     a row of ids for each source. `causal_mask(length)` and `padding_mask(ids)` are the
     reader's own. `batch` is one (src, tgt) of the reader's own training
     data. `tokenizer` has `encode(text)` and `decode(ids)`; `texts` are lines for it.
@@ -57,6 +58,7 @@ class Patient:
     loss: Callable[[Tensor, Tensor], Tensor] | None = None
     train_step: Callable[[Batches], Any] | None = None
     optimizer: torch.optim.Optimizer | None = None
+    schedule: Callable[[int], float] | None = None
     greedy: Callable[[Ids], Any] | None = None
     beam: Callable[[Ids, int], Any] | None = None
     cache: Cache | None = None
