@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from annotated_transformer import Transformer, TransformerConfig
@@ -95,6 +96,18 @@ def test_changed_positions_are_those_of_any_row():
     one, two = torch.zeros(4, 5, 2), torch.zeros(4, 5, 2)
     two[1, 3, 0], two[2, 4, 1] = 1, math.nan
     assert changed_positions(one, two) == {3, 4}
+
+
+def test_queries_and_keys_of_one_length_may_have_a_larger_factor(model):
+    def normalized(query, key, value, mask=None, *, dropout=0.0):
+        query, key = F.normalize(query, dim=-1), F.normalize(key, dim=-1)
+        return F.scaled_dot_product_attention(query, key, value, mask, scale=10.0)
+
+    for module in model.modules():
+        if hasattr(module, "attend"):
+            module.attend = normalized
+    report = examine(model)
+    assert report.healthy, str(report)
 
 
 # Sinusoids

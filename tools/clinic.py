@@ -76,10 +76,7 @@ def now(newcomer: Newcomer, report: Report) -> str:
     if newcomer.cause is None:
         return "healthy" if report.healthy else "accused"
     notes = [name for note in report.of_kind(NOTE) for name in note.causes]
-    first = [cause.name for cause in report.causes[:2]]
-    if newcomer.cause in [*first, *notes]:
-        return NAMED
-    return MISSED if report.healthy else SEEN
+    return NAMED if newcomer.cause in notes else outcome(newcomer, report)
 
 
 def newcomer_table(found: list[tuple[Newcomer, Report]]) -> list[str]:
@@ -92,7 +89,7 @@ def newcomer_table(found: list[tuple[Newcomer, Report]]) -> list[str]:
     return lines
 
 
-def outcome(case: Case, report: Report) -> str:
+def outcome(case: Case | Newcomer, report: Report) -> str:
     """How well a report fits what is wrong."""
     if case.cause in [cause.name for cause in report.causes[:2]]:
         return NAMED

@@ -211,10 +211,13 @@ def mixing_norms(visit: Visit, trace: Trace) -> Iterator[Proof]:
 
 def wrong_masks(visit: Visit) -> Iterator[Proof]:
     """Masks that show what they should hide, and why; each sentence is alone."""
-    for attention in visit.whole.of_kind("decoder") if visit.whole else ():
+    if visit.whole is None or visit.padded is None:
+        return
+    lengths = [ids.size(1) for ids in visit.whole.ids.values()]
+    for attention in visit.whole.of_kind("decoder"):
         length = attention.weights.size(-1)
-        if visit.whole and length == sum(x.size(1) for x in visit.whole.ids.values()):
-            length = visit.whole.ids["tgt"].size(1)  # both sides in one sequence
+        if length == sum(lengths):
+            length = lengths[-1]  # both sides in one sequence, the target last
         allowed = torch.ones(length, length, dtype=torch.bool).tril()
         seen, given = (
             seen_keys(weights)[-length:, -length:]
@@ -222,9 +225,8 @@ def wrong_masks(visit: Visit) -> Iterator[Proof]:
         )
         if seen.shape == allowed.shape:
             yield from wrong_causal(attention, seen, given, allowed.to(seen.device))
-    padded = visit.padded
-    for attention in padded.of_kind("encoder", "cross") if padded else ():
-        real = visit.real(padded.ids["src"])[0] if padded else torch.ones(0)
+    for attention in visit.padded.of_kind("encoder", "cross"):
+        real = visit.real(visit.padded.ids["src"])[0]
         seen, given = seen_keys(attention.used), seen_keys(attention.weights)
         if seen.size(-1) == len(real) and not real.all():
             yield from wrong_padding(attention, seen, given, real)
@@ -321,8 +323,8 @@ def late_mask(attention: Attention) -> Proof:
 def wrong_scores(visit: Visit, trace: Trace) -> Iterator[Proof]:
     """Scores with the wrong factor, or so large that softmax has one winner."""
     for attention in trace.attentions:
-        if attention.scale is None:
-            continue
+        if all(map(of_one_length, (attention.query, attention.key))):
+            continue  # normalized before they meet: a larger factor is meant
         d_k = attention.query.size(-1)
         ratio = attention.scale * math.sqrt(d_k)
         inside = rms(attention.query) * math.sqrt(d_k) < 2 * rms(attention.key)
@@ -429,6 +431,12 @@ def other_word(visit: Visit, word: Tensor) -> Tensor:
     sizes = visit.patient.vocab_size, visit.patient.src_vocab_size
     last = min(size for size in sizes if size) - 1
     return word.new_tensor(last if int(word) != last else last - 1)
+
+
+def of_one_length(vectors: Tensor) -> bool:
+    """Whether all vectors, along the last axis, are equally long."""
+    lengths = vectors.detach().float().norm(dim=-1)
+    return float(lengths.std()) < 1e-3 * float(lengths.mean())
 
 
 def rms(x: Tensor) -> float:

@@ -36,7 +36,7 @@ class Attention:
     weights: Tensor  # what softmax gave
     used: Tensor  # the weights that met the values
     over_keys: bool  # whether softmax ran over the axis that meets the values
-    scale: float | None  # the factor between query @ key and the scores
+    scale: float  # the factor between query @ key and the scores
     masks: list[tuple[str, float]]  # operations between product and softmax, values
     masks_after: list[str]  # operations between softmax and values
     output: Node
@@ -233,7 +233,7 @@ def scalar(value: Any) -> float | None:
 
 
 def factor(node: Node) -> float | None:
-    """What an operation multiplies by, if that is one number; 1 for shapes."""
+    """What an operation multiplies by, if that is one number."""
     if node.op.rstrip("_") in ("mul", "div"):
         numbers = [scalar(value) for value in node.args[:2]]
         number = next((n for n in numbers if n is not None), None)
