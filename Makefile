@@ -10,6 +10,7 @@ STAMP := .venv/.stamp
 BOOK_STAMP := .venv/.stamp-book
 BENCH_STAMP := .venv/.stamp-bench
 CLASS_STAMP := .venv/.stamp-classroom
+EXPORT_STAMP := .venv/.stamp-export
 CORE_TESTS = $(wildcard $(patsubst annotated_transformer/%.py,tests/test_%.py, \
   $(wildcard annotated_transformer/*.py)))
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
@@ -26,7 +27,7 @@ lab: $(STAMP) ## Open the course in JupyterLab (on a server: ARGS="--no-browser"
 	  --ServerApp.root_dir="$(CURDIR)" \
 	  --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
 
-test: $(BOOK_STAMP) $(CLASS_STAMP) ## Run every test, and every notebook against its stored outputs
+test: $(BOOK_STAMP) $(CLASS_STAMP) $(EXPORT_STAMP) ## Run every test, and every notebook against its stored outputs
 	$(BIN)/python -m pytest -n 2 --dist loadfile \
 	  --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg tests notebooks $(ARGS)
 
@@ -91,6 +92,10 @@ $(CLASS_STAMP): $(STAMP)
 
 $(BOOK_STAMP): $(STAMP)
 	$(INSTALL) -e ".[book]"
+	@touch $@
+
+$(EXPORT_STAMP): $(STAMP)
+	$(INSTALL) -e ".[export]"
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP)

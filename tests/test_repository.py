@@ -158,12 +158,13 @@ def test_set_up_happens_once_and_again_only_after_failure_or_change(checkout):
     (checkout / "offline").unlink()
     log.unlink()
     assert make_test(checkout).returncode == 0
-    first, second, third, fourth, last = log.read_text().splitlines()
+    first, second, third, fourth, fifth, last = log.read_text().splitlines()
     (torch,) = re.findall(r"^torch==.*", read("constraints.txt"), re.MULTILINE)
     assert first.endswith(f"-c constraints.txt {torch}")
     assert second.endswith("-c constraints.txt -e .[lab,test]")
     assert third.endswith("-c constraints.txt -e .[book]")
     assert fourth.endswith("-c constraints.txt -e .[classroom]")
+    assert fifth.endswith("-c constraints.txt -e .[export]")
     assert last == "pytest"
 
     log.unlink()
@@ -177,7 +178,8 @@ def test_set_up_happens_once_and_again_only_after_failure_or_change(checkout):
         os.utime(checkout / name)  # changed now
         log.unlink()
         assert make_test(checkout).returncode == 0
-        assert log.read_text() == f"{first}\n{second}\n{third}\n{fourth}\npytest\n"
+        steps = first, second, third, fourth, fifth, "pytest"
+        assert log.read_text().splitlines() == list(steps)
 
 
 def test_an_old_or_missing_python_is_named(checkout):

@@ -1,0 +1,71 @@
+"""Studies: what is stored is what their code says, and none is lost on the way."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from annotated_transformer import studies
+from annotated_transformer.errors import InputError
+from annotated_transformer.studies import Results
+from annotated_transformer.studies import __main__ as command
+
+NAMES = studies.names()
+TOY = studies.Study(
+    about="toy",
+    runs=[{"size": size, "seed": seed} for size in (2, 3) for seed in range(3)],
+    measure=lambda run: {"loss": run["size"] + 0.5 * run["seed"]},
+)
+
+
+def toy_rows():
+    return [{**run, **TOY.measure(run), "cpu_seconds": 30.0} for run in TOY.runs]
+
+
+def test_values_are_one_number_for_each_run_with_these_settings():
+    study = Results("toy", "toy", "a processor", "2.5", toy_rows())
+    assert study.values("loss", size=3).tolist() == [3.0, 3.5, 4.0]
+    assert study.budget() == "6 runs, 3 CPU-minutes, a processor"
+    assert study.command == "python -m annotated_transformer.studies toy"
+    with pytest.raises(InputError, match="no run of toy has {'size': 5}"):
+        study.values("loss", size=5)
+    with pytest.raises(InputError, match="has no 'los': a run has size, seed, loss"):
+        study.values("los", size=3)
+
+
+def test_a_study_goes_on_where_it_was_and_lets_go_of_runs_that_are_no_longer_its_own(
+    tmp_path,
+):
+    path = tmp_path / "toy.json"
+    rows = [*toy_rows()[1:3], {"size": 7, "seed": 0, "loss": 1.0, "cpu_seconds": 1.0}]
+    path.write_text(json.dumps({"runs": rows}))
+    assert command.done(path, TOY.runs) == {1: rows[0], 2: rows[1]}
+    assert command.done(tmp_path / "none.json", TOY.runs) == {}
+
+
+def test_an_unknown_study_is_one_line_that_names_those_there_are():
+    with pytest.raises(InputError, match=r"no study is called 'tabel3': there are"):
+        studies.study("tabel3")
+    line = [sys.executable, "-m", "annotated_transformer.studies", "tabel3"]
+    run = subprocess.run(line, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1 and "tabel3" in run.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_stored_is_every_run_of_the_study_with_seeds_and_finite_numbers(name):
+    study, stored = studies.study(name), studies.results(name)
+    assert stored.about == study.about
+    assert len(stored.rows) == len(study.runs)
+    for settings, row in zip(study.runs, stored.rows, strict=True):
+        assert "seed" in settings
+        assert settings.items() <= row.items()
+        assert row["cpu_seconds"] >= 0
+        numbers = [x for x in row.values() if isinstance(x, float)]
+        assert all(map(math.isfinite, numbers))
+
+
+def test_all_that_is_stored_belongs_to_a_study():
+    assert {path.stem for path in studies.STORED.glob("*.json")} == set(NAMES)
