@@ -432,4 +432,183 @@ def beam(model, src, beam_size, alpha, limit):
     return [v, res]
 """,
     ),
+    (
+        "rms_norm",
+        "einsum, addcmul",
+        """def rms_norm(x, gain, eps=1e-5):
+    d = x.shape[-1]
+    ms = torch.einsum("...d,...d->...", x, x) / d
+    return x / torch.sqrt(ms + eps).unsqueeze(-1) * gain
+
+def scaled_block(x, norm, sublayer, scale):
+    y = sublayer(norm(x))
+    return torch.addcmul(x, y, scale)
+""",
+    ),
+    (
+        "rms_norm",
+        "rows and columns",
+        """def rms_norm(x, gain, eps=1e-5):
+    rows = []
+    for row in x.reshape(-1, len(gain)):
+        ms = sum(n**2 for n in row) / len(row)
+        rows.append(torch.stack([g * n / (ms + eps) ** 0.5 for g, n in zip(gain, row)]))
+    return torch.stack(rows).reshape(x.shape)
+
+def scaled_block(x, norm, sublayer, scale):
+    branch = sublayer(norm(x)) @ torch.diag(scale)
+    return branch + x
+""",
+    ),
+    (
+        "lamb",
+        "in place on copies, an epsilon-free clip",
+        """def lamb_step(weight, gradient, m, v, t, rate, decay):
+    m, v, w = m.clone(), v.clone(), weight.clone()
+    m.lerp_(gradient, 1 - BETA1)
+    v.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
+    u = m / (1 - BETA1**t) / (torch.sqrt(v / (1 - BETA2**t)) + EPS)
+    u.add_(w, alpha=decay)
+    a = torch.linalg.matrix_norm(w)
+    b = torch.linalg.matrix_norm(u)
+    r = torch.where((a > 0) & (b > 0), a / b, torch.ones(()))
+    w.sub_(rate * r * u)
+    return w, m, v
+""",
+    ),
+    (
+        "lamb",
+        "Python's numbers, a list",
+        """def lamb_step(weight, gradient, m, v, t, rate, decay):
+    m = [[0.9 * a + 0.1 * g for a, g in zip(*rows)] for rows in zip(m, gradient)]
+    v = [[0.999 * a + 0.001 * g**2 for a, g in zip(*rows)] for rows in zip(v, gradient)]
+    m, v = torch.tensor(m), torch.tensor(v)
+    scale = (1 - 0.999**t) ** 0.5 / (1 - 0.9**t)
+    u = scale * m / (v.sqrt() + EPS * (1 - 0.999**t) ** 0.5) + decay * weight
+    w_len, u_len = float((weight**2).sum()) ** 0.5, float((u**2).sum()) ** 0.5
+    ratio = 1.0
+    if w_len != 0 and u_len != 0:
+        ratio = w_len / u_len
+    return [weight - rate * ratio * u, m, v]
+""",
+    ),
+    (
+        "shared",
+        "the count first, then one long vector",
+        """def shared_gradient(model, piece, all_reduce):
+    mine = piece.n_tokens
+    n = torch.tensor([mine])
+    all_reduce(n)
+    parameters = list(model.parameters())
+    sizes = [p.numel() for p in parameters]
+    flat = torch.zeros(sum(sizes) + 1)
+    if mine > 0:
+        loss = model(piece) * mine / n
+        grads = torch.autograd.grad(loss, parameters)
+        flat = torch.cat([g.flatten() for g in grads] + [loss.detach()])
+    all_reduce(flat)
+    for p, g in zip(parameters, flat[:-1].split(sizes)):
+        p.grad = g.view_as(p).clone()
+    return flat[-1]
+
+def ddp_loss(loss, n_tokens, all_reduce, n_processes):
+    total = torch.zeros(1)
+    total[0] = n_tokens
+    all_reduce(total)
+    return loss * (n_tokens / (total.item() / n_processes))
+""",
+    ),
+    (
+        "shared",
+        "the sum of squares of nothing",
+        """def shared_gradient(model, piece, all_reduce):
+    count = torch.tensor(piece.n_tokens, dtype=torch.float64)
+    all_reduce(count)
+    weight = piece.n_tokens / count.item()
+    if weight == 0:
+        loss = sum((0 * p).sum() for p in model.parameters())
+    else:
+        loss = weight * model(piece)
+    loss.backward()
+    for p in model.parameters():
+        all_reduce(p.grad)
+    all_reduce(loss)
+    return float(loss)
+
+def ddp_loss(loss, n_tokens, all_reduce, n_processes):
+    mean = torch.full((1,), n_tokens / n_processes)
+    all_reduce(mean)
+    return n_tokens * loss / mean
+""",
+    ),
+    (
+        "bug_mask_words",
+        "loops, one draw a word",
+        """def mask_words(ids, vocab_size, generator):
+    def draw():
+        return torch.rand((), generator=generator).item()
+
+    inputs, labels = ids.clone(), torch.full_like(ids, IGNORE)
+    for i, row in enumerate(ids.tolist()):
+        for j, word in enumerate(row):
+            if word <= MASK or draw() >= 0.15:
+                continue
+            labels[i, j] = word
+            x = draw()
+            if x < 0.1:
+                inputs[i, j] = MASK + 1 + int(draw() * (vocab_size - MASK - 1))
+            elif x < 0.9:
+                inputs[i, j] = MASK
+    return inputs, labels
+""",
+    ),
+    (
+        "bug_mask_words",
+        "draws for the chosen alone, half of the rest",
+        """def mask_words(ids, vocab_size, generator):
+    p = torch.zeros(ids.shape)
+    p[ids > MASK] = 0.15
+    at = torch.bernoulli(p, generator=generator).bool()
+    labels = ids.masked_fill(~at, IGNORE)
+    words = ids[at]
+    hidden = torch.bernoulli(torch.full(words.shape, 0.8), generator=generator).bool()
+    half = torch.bernoulli(torch.full(words.shape, 0.5), generator=generator).bool()
+    new = torch.randint(vocab_size - MASK - 1, words.shape, generator=generator)
+    words[hidden] = MASK
+    words[~hidden & half] = (new + MASK + 1)[~hidden & half]
+    inputs = ids.clone()
+    inputs[at] = words
+    return [inputs, labels]
+""",
+    ),
+    (
+        "int8",
+        "row by row, float sums",
+        """def quantize(weight):
+    codes, scales = [], []
+    for row in weight.tolist():
+        s = max(abs(x) for x in row) / 127 or 1.0
+        scales.append(s)
+        codes.append([max(-127, min(127, round(x / s))) for x in row])
+    return torch.tensor(codes, dtype=torch.int8), torch.tensor(scales)
+
+def int8_product(x, x_scale, weight, weight_scale):
+    a = x.float() * x_scale.unsqueeze(1)
+    return a @ (weight.float() * weight_scale.unsqueeze(1)).t()
+""",
+    ),
+    (
+        "int8",
+        "clamped scales, einsum, outer product",
+        """def quantize(weight):
+    scale = torch.linalg.vector_norm(weight, ord=float("inf"), dim=1) / 127
+    scale = scale.clamp(min=torch.finfo(weight.dtype).tiny)
+    codes = torch.round(weight / scale.view(-1, 1)).char()
+    return codes, scale
+
+def int8_product(x, x_scale, weight, weight_scale):
+    sums = torch.einsum("bi,oi->bo", x.long(), weight.long())
+    return torch.outer(x_scale, weight_scale).mul(sums)
+""",
+    ),
 ]

@@ -36,16 +36,21 @@ from annotated_transformer.checks.problems.bleu import *
 from annotated_transformer.checks.problems.bpe import *
 from annotated_transformer.checks.problems.decoding import *
 from annotated_transformer.checks.problems.heads import *
+from annotated_transformer.checks.problems.int8 import *
 from annotated_transformer.checks.problems.leaks import *
+from annotated_transformer.checks.problems.masked_words import *
 from annotated_transformer.checks.problems.masks import *
 from annotated_transformer.checks.problems.norm import *
 from annotated_transformer.checks.problems.positions import *
 from annotated_transformer.checks.problems.prepare import *
+from annotated_transformer.checks.problems.rms import *
 from annotated_transformer.checks.problems.saturation import *
 from annotated_transformer.checks.problems.schedule import *
+from annotated_transformer.checks.problems.shared import *
 from annotated_transformer.checks.problems.smoothing import *
 from annotated_transformer.checks.problems.sweep import *
 from annotated_transformer.checks.problems.train_step import *
+from annotated_transformer.checks.problems.trust_ratio import *
 from annotated_transformer.checks.problems.validation import *
 
 __all__ = sorted(["grade", *(name for name in dir() if name.startswith("check_"))])
