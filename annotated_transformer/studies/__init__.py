@@ -105,6 +105,11 @@ def results(name: str, folder: Path = STORED) -> Results:
     return Results(name, data["about"], data["processor"], data["torch"], data["runs"])
 
 
+def rounded(values: Tensor) -> Any:
+    """Numbers to store, as lists, with four digits."""
+    return values.double().mul(1e4).round().div(1e4).tolist()
+
+
 def processor() -> str:
     """The name that this machine's processor gives itself."""
     cpuinfo = Path("/proc/cpuinfo")

@@ -84,4 +84,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # Under a name that the other processes can import: they have a main of their own.
+    from annotated_transformer.studies import __main__ as command
+
+    command.main()
