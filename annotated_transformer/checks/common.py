@@ -3,7 +3,8 @@
 A check asks the answer (`Answer`), says what it needs, compares with what is right and
 with what is known to be wrong, and returns a verdict: one line. What every check does
 by itself happens here, once: arguments are copied, time is limited, and an answer that
-changes what it was given, cuts the gradient or leaves a switch turned is named.
+changes what it was given, cuts the gradient or leaves a switch turned is named. An
+answer of a kind that a check did not think of is no error of the check's, but named.
 """
 
 import inspect
@@ -11,13 +12,16 @@ import math
 import numbers
 import signal
 import sys
+import sysconfig
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +33,10 @@ from annotated_transformer.errors import InputError
 Function = Callable[..., Any]
 SECONDS: float = 10  # for one part of a check; a right answer takes far less than one
 NOT_DONE = "not done yet"
+OURS = (
+    str(Path(__file__).parents[1]),
+    *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")),
+)
 
 
 class Mistake(Exception):
@@ -65,6 +73,8 @@ class Answer:
         self.function, self.asked = function, False
         self.strict = strict  # whether a bad habit counts
         self.failed: tuple[Exception, str] | None = None  # not on the first question
+        self.raised: Exception | None = None
+        self.kind = type(function).__name__  # of what came last
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """What the answer is for copies of the arguments."""
@@ -81,12 +91,16 @@ class Answer:
 
     def let(self, *arguments: Any, **options: Any) -> Any:
         """Call it on the things themselves, which it is meant to change."""
+        itself = f"give the check your function itself, not a {self.kind}"
+        need(callable(self.function), itself)
         random = any(
             isinstance(x, torch.Generator) for x in [*arguments, *options.values()]
         )
         try:
             with switches_stay(random, self.strict):
-                return self.function(*arguments, **options)
+                answer = self.function(*arguments, **options)
+            self.kind = type(answer).__name__
+            return answer
         except NotImplementedError as error:
             if str(error):  # PyTorch's own, say of `&` with floats: that is no stub
                 raise
@@ -94,6 +108,7 @@ class Answer:
         except Mistake:
             raise
         except Exception as error:
+            self.raised = error
             if self.asked:
                 self.failed = (error, described(arguments))
             raise
@@ -399,7 +414,8 @@ def compare(
         if same(answer, wrong, tolerance):
             raise Mistake(message)
     answer, right = plain(answer), plain(right)
-    if is_float(answer) and not answer.isfinite().all() and right.isfinite().all():
+    both = is_float(answer) and is_float(right)
+    if both and not answer.isfinite().all() and right.isfinite().all():
         guess = hint or "what was divided, or logged?"
         raise Mistake(f"some numbers are NaN or infinite: {guess}")
     found = difference(answer, right, tolerance, cases)
@@ -455,7 +471,20 @@ def should_be(right: Any, answer: Any) -> str:
             a, b = f"{right:.{digits}g}", f"{float(answer):.{digits}g}"
             if a != b:
                 return f"should be {a}, not {b}"
-    return f"should be {right!r}, not {answer!r}"
+    return f"should be {shown(right)}, not {shown(answer)}"
+
+
+def shown(value: Any) -> str:
+    """A value in a few words: of a tensor its shape, of a long text its beginning."""
+    if isinstance(value, Tensor) and value.numel() > 1:
+        return f"a tensor of shape {tuple(value.shape)}"
+    text = one_line(repr(value))
+    return text if len(text) < 80 else text[:77] + "..."
+
+
+def one_line(text: str) -> str:
+    """A text without its line breaks."""
+    return " ".join(text.split())
 
 
 # Verdict
@@ -507,11 +536,25 @@ def judge(check: Check, answer: Function, seed: int, strict: bool = True) -> Non
     except Mistake:
         raise
     except Exception as error:
+        if asked.raised is not error and not in_foreign_code(error):
+            why = f"{type(error).__name__}: {str(error)[:80]}"
+            what = f"this answer can't be read, a {asked.kind}: {one_line(why)}"
+            raise Mistake(what) from error
         if asked.failed is None or asked.failed[0] is not error:
             raise
         what = f"{type(error).__name__}: {str(error)[:80]}"
         where = f"right so far, but for {asked.failed[1]} it raises {what}"
         raise Mistake(where) from None
+
+
+def in_foreign_code(error: Exception) -> bool:
+    """Whether an error went through the learner's code, not ours and PyTorch's alone.
+
+    Then its traceback helps the learner. The check's own lines would not.
+    """
+    frames = traceback.walk_tb(error.__traceback__)
+    files = [frame.f_code.co_filename for frame, _ in frames]
+    return any(not file.startswith(OURS) for file in files)
 
 
 def has_habit(check: Check, answer: Function, seed: int) -> bool:

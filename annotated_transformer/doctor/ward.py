@@ -208,11 +208,15 @@ def diagnose(number: int, cause: str | None) -> str:
 
     Never says what it is. `cause` is a name of the doctor's `CAUSES`.
     """
-    bed = BEDS[number] if number in range(1, len(BEDS)) else None
+    whole = isinstance(number, int) and number in range(1, len(BEDS))
+    bed = BEDS[number] if whole else None
     if bed is None:
-        raise InputError(f"patient {number} is not sick: take 1 to {len(BEDS) - 1}")
+        which = number if isinstance(number, int) else f"a {type(number).__name__}"
+        raise InputError(f"patient {which} is not sick: take 1 to {len(BEDS) - 1}")
     if cause is None:
         return "not done yet"
+    if not isinstance(cause, str):
+        return f"a cause is a name in quotation marks, not a {type(cause).__name__}"
     if cause == bed.cause:
         return "right"
     if cause not in CAUSES:

@@ -19,6 +19,7 @@ from annotated_transformer.checks.common import (
     need_tensor,
     need_truth,
     normal,
+    shown,
 )
 
 __all__ = [
@@ -280,7 +281,8 @@ def check_job(function: Answer) -> None:
     cases = [(job, n, s) for job in JOBS for n in range(4, 13) for s in range(5)]
     answers = [function(job_map(*case)) for case in cases]
     for answer in answers:
-        need(answer in JOBS, f"return one of the words {JOBS}, not {answer!r}")
+        word = isinstance(answer, str) and answer in JOBS
+        need(word, f"return one of the words {JOBS}, not {shown(answer)}")
     always = len(set(answers)) == 1
     need(not always, f"your answer is always {answers[0]!r}")
     wrong = [(*case, a) for case, a in zip(cases, answers, strict=True) if a != case[0]]

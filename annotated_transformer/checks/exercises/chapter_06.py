@@ -15,6 +15,7 @@ from annotated_transformer.checks.common import (
     errors_mean,
     exercise,
     need,
+    need_number,
     need_tensor,
     normal,
     same,
@@ -99,7 +100,7 @@ def check_hand(answer: Answer) -> None:
     given: Any = answer.function
     hand = list(given) if isinstance(given, list | tuple) else []
     need(len(hand) == 2, "two numbers are needed: [sine, cosine]")
-    need(None not in hand, NOT_DONE)
+    need(not any(x is None or x is ... for x in hand), NOT_DONE)
     (s2, c2), (s3, c3) = sinusoids(4, 2)[2:].tolist()
     s5, c5 = sinusoids(6, 2)[5].tolist()
     s1, c1 = sinusoids(2, 2)[1].tolist()
@@ -110,7 +111,7 @@ def check_hand(answer: Answer) -> None:
         ([s1, c1], "that is position 3 - 2 = 1: turn on, not back"),
         ([-s1, c1], "that is position 2 - 3 = -1: turn on, not back"),
     ]
-    compare([float(x) for x in hand], [s5, c5], mistakes, tolerance=0.01)
+    compare([need_number(x) for x in hand], [s5, c5], mistakes, tolerance=0.01)
 
 
 @exercise

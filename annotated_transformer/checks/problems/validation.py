@@ -42,8 +42,9 @@ def _validated(
         for n in counts
     ]
     model = ToyNetwork(seed).train(training)
-    ask = function.let if watched else function.function  # one part is about switches
-    value = ask(model, pieces)
+    # One part is about switches.
+    asked = function if watched else Answer(function.function, strict=False)
+    value = asked.let(model, pieces)
     if value is None or value is ...:
         raise Mistake("not done yet")
     return value, model, pieces
