@@ -47,7 +47,7 @@ DataDir = Annotated[
 ]
 Model = Annotated[
     Path | None,
-    typer.Option(help="Folder of a trained model. [default: the one that ships]"),
+    typer.Option(help="Folder of a trained model.", show_default="the one that ships"),
 ]
 CORPORA = (
     "grammar (built in), multi30k (real; downloaded once), your own file with a tab "
@@ -59,7 +59,8 @@ BeamSize = Annotated[
 Alpha = Annotated[
     float | None,
     typer.Option(
-        help="Length penalty of beam search (§6.1). [default: the model's own, or 0.6]"
+        help="Length penalty of beam search (§6.1).",
+        show_default="the model's own, or 0.6",
     ),
 ]
 Device = Annotated[
@@ -100,7 +101,7 @@ def paper_rate(config: TrainingConfig) -> TrainingConfig:
 @app.command()
 def train(
     corpus: Annotated[
-        str | None, typer.Option(help=f"{CORPORA} [default: grammar]")
+        str | None, typer.Option(help=CORPORA, show_default="grammar")
     ] = None,
     validation: Annotated[
         str | None,
@@ -115,7 +116,7 @@ def train(
         typer.Option(help="Your own file(s), whose pairs join the training split."),
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="Folder to write. [default: runs/CORPUS]")
+        Path | None, typer.Option(help="Folder to write.", show_default="runs/CORPUS")
     ] = None,
     data_dir: DataDir = None,
     resume: Annotated[
@@ -134,7 +135,10 @@ def train(
     processes: Annotated[
         int | None,
         typer.Option(
-            min=1, max=256, help="[default: one per GPU, or per CPU core up to 4]"
+            min=1,
+            max=256,
+            help="How many to train with.",
+            show_default="one per GPU, or per CPU core up to 4",
         ),
     ] = None,
     device: Device = "auto",
@@ -150,11 +154,12 @@ def train(
         str | None,
         typer.Option(
             help="Source language of your own corpus, as spaCy names it, such as fr: "
-            "its rules tell words (--vocab-size 0) and sentences apart. [default: de]"
+            "its rules tell words (--vocab-size 0) and sentences apart.",
+            show_default="de",
         ),
     ] = None,
     target_lang: Annotated[
-        str | None, typer.Option(help="Its target language. [default: en]")
+        str | None, typer.Option(help="Its target language.", show_default="en")
     ] = None,
     d_model: Annotated[int | None, typer.Option(rich_help_panel=SHAPE)] = None,
     d_ff: Annotated[int | None, typer.Option(rich_help_panel=SHAPE)] = None,
@@ -282,7 +287,7 @@ def train(
 def translate(
     sentences: Annotated[
         list[str] | None,
-        typer.Argument(help="German sentences. [default: lines from stdin]"),
+        typer.Argument(help="German sentences.", show_default="lines from stdin"),
     ] = None,
     file: Annotated[
         Path | None,
@@ -364,13 +369,13 @@ def translate(
 def evaluate(
     corpus: Annotated[
         str | None,
-        typer.Option(help=f"{CORPORA} [default: the model's training corpus]"),
+        typer.Option(help=CORPORA, show_default="the model's training corpus"),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            help="test, validation or train (tune on validation), or all of a file. "
-            "[default: test of the model's own corpus, all of another file]"
+            help="test, validation or train (tune on validation), or all of a file.",
+            show_default="test of the model's own corpus, all of another file",
         ),
     ] = None,
     data_dir: DataDir = None,
@@ -411,13 +416,14 @@ def average(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     last: Annotated[int, typer.Option(help="How many of the last checkpoints.")] = 5,
     output: Annotated[
-        Path | None, typer.Option(help="Folder to write. [default: RUN-average]")
+        Path | None, typer.Option(help="Folder to write.", show_default="RUN-average")
     ] = None,
     alpha: Annotated[
         float | None,
         typer.Option(
             help="Length penalty that the model keeps as its own (§6.1): choose it "
-            "with evaluate --split validation. [default: 0.6]"
+            "with evaluate --split validation.",
+            show_default="0.6",
         ),
     ] = None,
 ) -> None:
@@ -432,7 +438,7 @@ def average(
 def download(
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Folder to write. [default: the platform's cache]"),
+        typer.Option(help="Folder to write.", show_default="the platform's cache"),
     ] = None,
 ) -> None:
     """Download Multi30k (29,000 German-English captions), verified by SHA-256."""

@@ -21,6 +21,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -111,6 +112,7 @@ def decoding(rounds: int) -> Report:
     systems = decoders(SIZES, random_batch(SIZES, SENTENCES, LENGTH).src, NEW_TOKENS)
     report = {}
     for title, beam_size in (("Greedy decoding", 1), ("Beam search, 4 beams", 4)):
+        tasks: dict[str, Callable[[], object]]
         tasks = {name: partial(decode, beam_size) for name, decode in systems.items()}
         tasks["generate, medium"] = medium(tasks.pop("generate, eager"))
         report[title] = speeds(interleave(tasks, rounds), "sentences", SENTENCES)

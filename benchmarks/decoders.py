@@ -6,6 +6,7 @@ because the weights are equal, all write the same ones.
 
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,9 @@ def copy_weights(ours: Transformer, marian: Marian) -> None:
     """Give Marian our weights; the biases that only it has are zero from the start."""
     model = marian.model.model
     model.shared.weight.copy_(ours.src_embeddings.weight)
-    for side, our_side in (model.encoder, ours.encoder), (model.decoder, ours.decoder):
+    sides: list[tuple[Any, Any]]
+    sides = [(model.encoder, ours.encoder), (model.decoder, ours.decoder)]
+    for side, our_side in sides:
         side.embed_positions.weight.copy_(ours.positions.table)
         for layer, our_layer in zip(side.layers, our_side.layers, strict=True):
             attentions = [(layer.self_attn, our_layer.self_attention)]
@@ -67,12 +70,15 @@ def our_decoder(model: Transformer, src: Tensor, new_tokens: int) -> Decode:
 
 def generate_decoder(marian: Marian, src: Tensor, new_tokens: int) -> Decode:
     """`generate`, with its cache."""
-    options = {"max_new_tokens": new_tokens, "do_sample": False}
+    model: Any = marian.model
 
     def decode(beam_size: int) -> list[list[int]]:
-        mask = (src != PAD).long()
-        ids = marian.model.generate(
-            src, attention_mask=mask, num_beams=beam_size, **options
+        ids: Tensor = model.generate(
+            src,
+            attention_mask=(src != PAD).long(),
+            num_beams=beam_size,
+            max_new_tokens=new_tokens,
+            do_sample=False,
         )
         return ids[:, 1:].tolist()
 
@@ -115,7 +121,8 @@ def decoders(c: TransformerConfig, src: Tensor, new_tokens: int) -> dict[str, De
     """Every system, by name, with the same random weights."""
     ours, marian = Endless(c).eval(), Marian(c).eval()
     # Without random signs, the tied output would make each sentence repeat one word.
-    nn.init.normal_(ours.decoder.layers[-1].residuals[-1].norm.weight)
+    last: Any = ours.decoder.layers[-1]
+    nn.init.normal_(last.residuals[-1].norm.weight)
     copy_weights(ours, marian)
     marian.model.final_logits_bias[:, [PAD, BOS, EOS]] = -1e9
     eager = Marian(c, "eager").eval()

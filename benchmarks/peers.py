@@ -8,6 +8,7 @@ embeddings and on each sub-layer's output (§5.4), if a peer lets its user choos
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +61,8 @@ class Marian(nn.Module):
         from transformers import MarianConfig, MarianMTModel
 
         half = {"layers": c.n_layers, "attention_heads": c.n_heads, "ffn_dim": c.d_ff}
+        more: dict[str, Any] = {"attn_implementation": attention}
+        more |= {f"{h}_{k}": v for h in ("encoder", "decoder") for k, v in half.items()}
         config = MarianConfig(
             vocab_size=c.vocab_size,
             d_model=c.d_model,
@@ -72,8 +75,7 @@ class Marian(nn.Module):
             eos_token_id=EOS,
             decoder_start_token_id=BOS,
             forced_eos_token_id=None,
-            attn_implementation=attention,
-            **{f"{h}_{k}": v for h in ("encoder", "decoder") for k, v in half.items()},
+            **more,
         )
         self.model = MarianMTModel(config)
 
@@ -136,8 +138,13 @@ PEERS: dict[str, Callable[..., nn.Module]] = {
 def peer_loss(model: nn.Module, batch: Batch) -> Tensor:
     """The label-smoothed loss as most write it: logits, then cross entropy; summed."""
     logits = model(batch.src, batch.tgt_in).flatten(0, 1)
-    options = {"ignore_index": PAD, "label_smoothing": 0.1, "reduction": "sum"}
-    return F.cross_entropy(logits, batch.labels.flatten(), **options)
+    return F.cross_entropy(
+        logits,
+        batch.labels.flatten(),
+        ignore_index=PAD,
+        label_smoothing=0.1,
+        reduction="sum",
+    )
 
 
 def training_step(model: nn.Module, batch: Batch) -> Callable[[], object]:

@@ -2,13 +2,17 @@
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import typer
+from typer.testing import CliRunner
 
+from annotated_transformer.cli import app
 from annotated_transformer.grammar import grammar_corpus
 from annotated_transformer.translator import Translator
 
@@ -372,6 +376,26 @@ def test_usage_errors_exit_with_2_and_help_teaches():
             "download",
             "info",
         )
+
+
+def written(text):
+    """A text without what sets it in a box, and without line breaks."""
+    return " ".join(re.sub("[^\x20-\x7e§“”…üä]", " ", text).split())
+
+
+COMMANDS = typer.main.get_command(app).commands
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_every_word_of_every_option(name, monkeypatch):
+    """A bracket in a help text would be taken for a style, and be lost."""
+    monkeypatch.setenv("COLUMNS", "400")
+    shown = written(CliRunner().invoke(app, [name, "--help"]).stdout)
+    for parameter in COMMANDS[name].params:
+        assert written(parameter.help or "") in shown
+        assert "[" not in (parameter.help or ""), "a default is show_default's"
+        if isinstance(parameter.show_default, str):
+            assert f"[default: ({parameter.show_default})]" in shown
 
 
 def test_a_full_disk_is_one_line(model, tmp_path):

@@ -47,6 +47,14 @@ def tracked_files():
     return [ROOT / name for name in listing.stdout.splitlines()]
 
 
+def test_the_types_of_all_code_but_the_tests_are_checked():
+    settings = tomllib.loads(read("pyproject.toml"))["tool"]["mypy"]
+    folders = {path.relative_to(ROOT).parts[0] for path in tracked_files()}
+    code = {name for name in folders if list((ROOT / name).glob("*.py"))}
+    # What assignments/ has is a configuration, with a name that nbgrader defines.
+    assert set(settings["files"]) == code - {"tests", "assignments"}
+
+
 def test_constraints_pin_each_package_once_in_order():
     lines = [line for line in read("constraints.txt").splitlines() if line[0] != "#"]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)

@@ -203,16 +203,17 @@ def patient(
         return BEDS[number](config).patient()
 
 
-def diagnose(number: int, cause: str | None) -> str:
+def diagnose(number: object, cause: object) -> str:
     """Whether this cause is what ails a patient; if not, what to measure.
 
     Never says what it is. `cause` is a name of the doctor's `CAUSES`.
     """
-    whole = isinstance(number, int) and number in range(1, len(BEDS))
-    bed = BEDS[number] if whole else None
-    if bed is None:
-        which = number if isinstance(number, int) else f"a {type(number).__name__}"
-        raise InputError(f"patient {which} is not sick: take 1 to {len(BEDS) - 1}")
+    if not isinstance(number, int):
+        kind = type(number).__name__
+        raise InputError(f"a patient has a number, 1 to {len(BEDS) - 1}, not a {kind}")
+    if number not in range(1, len(BEDS)):
+        raise InputError(f"patient {number} is not sick: take 1 to {len(BEDS) - 1}")
+    bed = BEDS[number]
     if cause is None:
         return "not done yet"
     if not isinstance(cause, str):

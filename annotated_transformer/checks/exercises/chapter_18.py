@@ -110,7 +110,7 @@ def check_ratio(function: Answer) -> None:
         compare(found, (step.norm() / old).item(), wrong if size else (), case)
 
 
-def check_diagnosis(number: int, cause: str | None) -> str:
+def check_diagnosis(number: object, cause: object) -> str:
     """Whether patient `number` (1 to 6) has this cause; else, what to measure."""
     try:
         found = ward.diagnose(number, cause)
