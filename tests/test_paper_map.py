@@ -73,3 +73,17 @@ def test_each_chapter_covers_the_parts_that_its_frame_names():
         parts = re.findall(r"§\d(?:\.\d)*|(?:Eq\.|Table|Figure) \d", "".join(rows))
         missing += [f"{path}: {p}" for p in parts if (path.stem, p) not in covered]
     assert missing == []
+
+
+def test_each_section_of_the_paper_in_one_sitting_has_a_cell_there():
+    name = "the_paper_in_one_sitting"
+    text = "\n".join(c.source for c in NOTEBOOKS[name] if c.cell_type == "markdown")
+    sections = re.findall(r"^#+ (\d(?:\.\d)*) ", text, re.MULTILINE)
+    assert len(sections) > 20
+    covered = {
+        entry["where"]
+        for entry in PAPER_MAP
+        for cell in entry.get("cells", [])
+        if cell.startswith(f"{name}#")
+    }
+    assert [s for s in sections if f"§{s}" not in covered] == []
