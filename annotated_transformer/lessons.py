@@ -232,17 +232,31 @@ def adam_step(
     return direction
 
 
+def clip_each(
+    gradients: Sequence[Tensor], limits: Float[Tensor, " model"]
+) -> list[Tensor]:
+    """Gradients of models side by side, each model's total norm cut to its limit.
+
+    A limit of infinity leaves a model's gradients as they are.
+    """
+    total = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
+    factor = (limits / total).clamp(max=1)
+    return [g * factor.view(-1, *[1] * (g.dim() - 1)) for g in gradients]
+
+
 def train_sorters(
     models: Sequence[Sorter],
     rates: Float[Tensor, "model step"],
     seeds: Sequence[int],
     *,
     update: Callable[..., Tensor] = adam_step,
+    treat: Callable[[Sequence[Tensor], int], Sequence[Tensor]] | None = None,
 ) -> History:
     """Train equal models side by side to sort eight digits, each with its own rates.
 
     Model i reads the lists of `seeds[i]`, 16 a step: equal seeds, equal lists. `update`
-    takes what `adam_step` takes. The trained weights are written into the models.
+    takes what `adam_step` takes; `treat` gets all gradients and the step before it, and
+    may clip. The trained weights are written into the models.
     """
     weights, history = stack_of(models), []
     memories = {
@@ -258,6 +272,7 @@ def train_sorters(
         digits = torch.stack([lists[seed] for seed in seeds])
         losses = sorting_losses(side_by_side(models[0], weights, digits), digits)
         gradients = torch.autograd.grad(losses.sum(), list(weights.values()))
+        gradients = treat(gradients, step) if treat else gradients
         moved = []
         with torch.no_grad():
             for (name, w), gradient in zip(weights.items(), gradients, strict=True):
@@ -737,9 +752,9 @@ def choose(pairs: Batch, rows: slice | Tensor) -> Batch:
     return Batch(pairs.src[rows], pairs.tgt[rows])
 
 
-def blotted(pairs: Batch, generator: torch.Generator) -> Batch:
-    """The same pairs, one German word in ten made illegible: it becomes UNK."""
-    hit = torch.rand(pairs.src.shape, generator=generator) < 0.1
+def blotted(pairs: Batch, generator: torch.Generator, share: float = 0.1) -> Batch:
+    """The same pairs, a share of the German words made illegible: they become UNK."""
+    hit = torch.rand(pairs.src.shape, generator=generator) < share
     return Batch(pairs.src.masked_fill(hit & (pairs.src > UNK), UNK), pairs.tgt)
 
 

@@ -39,6 +39,7 @@ from annotated_transformer.lessons import (
     captions,
     check,
     choose,
+    clip_each,
     cut_word,
     draws,
     edited,
@@ -222,6 +223,31 @@ def test_another_update_trains_in_its_place():
     history = train_sorters(models, torch.ones(1, 2), [3], update=stand_still)
     assert torch.equal(history.lengths, torch.zeros(1, 2))
     assert all(map(torch.equal, models[0].parameters(), untouched[0].parameters()))
+
+
+def test_gradients_are_cut_to_the_limit_of_each_model():
+    gradients = [torch.tensor([[3.0], [3.0]]), torch.tensor([[[4.0, 12]], [[4, 12]]])]
+    cut = clip_each(gradients, torch.tensor([6.5, torch.inf]))
+    assert_close(cut[0], torch.tensor([[1.5], [3.0]]))
+    assert_close(cut[1], torch.tensor([[[2.0, 6]], [[4, 12]]]))
+
+
+def test_gradients_can_be_treated_before_the_update():
+    seen = []
+
+    def none_at_step_two(gradients, step):
+        seen.append(step)
+        return [g * (step != 2) for g in gradients]
+
+    def plain(weight, gradient, mean, square, step, rate):
+        weight -= rate * gradient
+        return gradient
+
+    rates, options = torch.full((1, 3), 0.1), {"update": plain}
+    options["treat"] = none_at_step_two
+    history = train_sorters(sorters(3), rates, [3], **options)
+    assert seen == [1, 2, 3]
+    assert (history.lengths[0] > 0).tolist() == [True, False, True]
 
 
 def test_a_stack_answers_as_each_of_its_models():
@@ -425,6 +451,8 @@ def test_a_blot_hides_one_german_word_in_ten_and_nothing_else():
     assert (smudged.src[changed] == UNK).all() and (train.src[changed] > UNK).all()
     assert 0.08 < changed.sum() / (train.src > UNK).sum() < 0.12
     assert torch.equal(smudged.tgt, train.tgt)
+    half = (blotted(train, seeded(0), 0.5).src == UNK).sum()
+    assert 0.48 < half / (train.src > UNK).sum() < 0.52
     few = choose(train, torch.tensor([3, 1]))
     assert torch.equal(few.src, train.src[[3, 1]])
     assert torch.equal(few.tgt, train.tgt[[3, 1]])

@@ -44,7 +44,7 @@ def source_matters(visit: Visit) -> Iterator[Result]:
         yield healthy(
             name,
             "another source, other logits",
-            measured=f"{least:.2g}",
+            measured=f"{least:.2g} of their spread",
             expected=f"> {NOTHING}",
         )
 

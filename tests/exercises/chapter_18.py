@@ -5,6 +5,8 @@ import math
 import torch
 from torch import nn
 
+from annotated_transformer.special import UNK
+
 
 def clip(gradients, limit):
     """In Python's own numbers."""
@@ -52,7 +54,56 @@ def in_squares(before, after):
     return math.sqrt(sum(change) / before.pow(2).sum())
 
 
+def noise(src, share, generator):
+    hit = torch.rand(src.shape, generator=generator) < share
+    return torch.where(hit & (src > UNK), UNK, src)
+
+
+def noise_in_loops(src, share, generator):
+    rows = src.tolist()
+    for row in rows:
+        for i, token in enumerate(row):
+            if token > UNK and torch.rand((), generator=generator) < share:
+                row[i] = UNK
+    return torch.tensor(rows)
+
+
+def noise_in_columns(src, share, generator):
+    hit = torch.rand(src.size(1), generator=generator) < share
+    return src.masked_fill(hit & (src > UNK), UNK)
+
+
+def noise_on_all(src, share, generator, least=-1):
+    hit = torch.rand(src.shape, generator=generator) < share
+    return src.masked_fill(hit & (src > least), UNK)
+
+
+def noise_of_the_world(src, share, generator):
+    return src.masked_fill((torch.rand(src.shape) < share) & (src > UNK), UNK)
+
+
+def noise_once(src, share, generator):
+    return noise(src, share, torch.Generator().manual_seed(0))
+
+
+def noise_in_place(src, share, generator):
+    return src.copy_(noise(src, share, generator))
+
+
+def rate(weight, direction, wanted):
+    return wanted * weight.norm() / direction.norm()
+
+
+def rate_in_squares(weight, direction, wanted):
+    return wanted * math.sqrt(weight.pow(2).sum() / direction.pow(2).sum())
+
+
 RIGHT = [
+    ("check_noise", noise),
+    ("check_noise", noise_in_loops),
+    ("check_matrix_rate", rate),
+    ("check_matrix_rate", rate_in_squares),
+    ("check_matrix_rate", lambda *case: rate(*case).item()),
     ("check_clip", clip),
     ("check_clip", by_torch),
     ("check_clip", lambda *case: tuple(clip(*case))),
@@ -67,6 +118,27 @@ RIGHT = [
     ("check_diagnosis", (6, "start_token")),
 ]
 WRONG = [
+    ("check_noise", lambda src, share, generator: None, "not done yet"),
+    ("check_noise", noise_on_all, "the padding tokens stay"),
+    ("check_noise", lambda *case: noise_on_all(*case, least=0), "the start tokens"),
+    ("check_noise", lambda *case: noise_on_all(*case, least=1), "the end tokens stay"),
+    ("check_noise", lambda s, p, g: noise(s, 1 - p, g), "how many should be hit?"),
+    ("check_noise", lambda s, p, g: noise(s, p / 2, g), "of the words became UNK"),
+    ("check_noise", lambda s, p, g: noise(s, p, g) % UNK, "becomes UNK"),
+    ("check_noise", noise_in_columns, "each word draws for itself"),
+    ("check_noise", noise_of_the_world, "pass your generator on"),
+    ("check_noise", noise_once, "draw anew"),
+    ("check_noise", noise_in_place, "changes src, which is the caller's"),
+    ("check_noise", lambda s, p, g: noise(s, p, g)[:, 1:], "shape"),
+    ("check_matrix_rate", lambda w, d, r: None, "not done yet"),
+    ("check_matrix_rate", lambda w, d, r: r * d.norm() / w.norm(), "upside down"),
+    ("check_matrix_rate", lambda w, d, r: r / d.norm(), "where is it?"),
+    ("check_matrix_rate", lambda w, d, r: r * w.norm(), "where is its length?"),
+    ("check_matrix_rate", lambda w, d, r: w.norm() / d.norm(), "a ratio of 1"),
+    ("check_matrix_rate", lambda w, d, r: rate(w, d, 1 / r), "twice the rate"),
+    ("check_matrix_rate", lambda w, d, r: r, "which rate gives it?"),
+    ("check_matrix_rate", lambda w, d, r: r * rate(w, d, 1) ** 2, "take the norm"),
+    ("check_matrix_rate", lambda w, d, r: rate(w, d, r) * d, "return one number"),
     ("check_clip", lambda gradients, limit: None, "not done yet"),
     ("check_clip", each_alone, "one factor for all"),
     ("check_clip", always, "the factor is at most 1"),

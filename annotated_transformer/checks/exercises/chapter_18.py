@@ -12,12 +12,21 @@ from annotated_transformer.checks.common import (
     exercise,
     need,
     need_number,
+    need_tensor,
     normal,
+    seeded,
 )
 from annotated_transformer.doctor import ward
 from annotated_transformer.errors import InputError
+from annotated_transformer.special import BOS, EOS, PAD, SPECIALS, UNK
 
-__all__ = ["check_clip", "check_diagnosis", "check_ratio"]
+__all__ = [
+    "check_clip",
+    "check_diagnosis",
+    "check_matrix_rate",
+    "check_noise",
+    "check_ratio",
+]
 
 Gradients = list[Tensor]
 
@@ -108,6 +117,63 @@ def check_ratio(function: Answer) -> None:
         wrong = [(w.item(), what) for w, what in table if math.isfinite(w)]
         found, case = need_number(function(before, after)), f"a step of size {size}"
         compare(found, (step.norm() / old).item(), wrong if size else (), case)
+
+
+@exercise
+def check_matrix_rate(function: Answer) -> None:
+    """`my_rate(weight, direction, wanted)`: the rate that gives this ratio."""
+    for shape, size, wanted in (((3, 5), 0.1, 1e-3), ((2, 7), 3.0, 0.02)):
+        weight, direction = normal(*shape), size * normal(*shape, seed=1)
+        old, long = weight.norm(), direction.norm()
+        table = [
+            (wanted * long / old, "upside down: a long direction needs a low rate"),
+            (wanted / long, "the ratio is in lengths of the weight: where is it?"),
+            (wanted * old, "the step is rate times direction: where is its length?"),
+            (old / long, "that gives a ratio of 1: where is the wanted one?"),
+            (old / long / wanted, "twice as high a ratio needs twice the rate"),
+            (wanted, "that is the ratio: which rate gives it?"),
+            (wanted * (old / long) ** 2, "a length is a root: take the norm"),
+            (wanted * weight.abs().sum() / direction.abs().sum(), "squares, not sizes"),
+        ]
+        wrong = [(float(w), what) for w, what in table]
+        case = f"a direction of length {long:.3g}, a weight of {old:.3g}, {wanted:g}"
+        found = need_number(function(weight, direction, wanted))
+        compare(found, float(wanted * old / long), wrong, case)
+
+
+def _noise_sources() -> Tensor:
+    """Many rows of words, each with an end token and padding; some words are UNK."""
+    src = torch.randint(len(SPECIALS), 50, (40, 30), generator=seeded(0))
+    src[:, 0], src[::3, 4] = BOS, UNK
+    ends = torch.randint(20, 29, (40,), generator=seeded(1))
+    columns = torch.arange(30)
+    src = src.masked_fill(columns == ends[:, None], EOS)
+    return src.masked_fill(columns > ends[:, None], PAD)
+
+
+@exercise
+def check_noise(function: Answer) -> None:
+    """`my_noise(src, share, generator)`: some words of each source become UNK."""
+    src, kinds = _noise_sources(), {"padding": PAD, "start": BOS, "end": EOS}
+    words = src > UNK
+    for share in (0.25, 0.0, 1.0, 0.6):
+        first = need_tensor(function(src, share, seeded(2)), tuple(src.shape))
+        hit = first != src
+        for name, token in kinds.items():
+            need(not hit[src == token].any(), f"the {name} tokens stay: words alone")
+        need((first[hit] == UNK).all(), f"a word that is hit becomes UNK, {UNK}")
+        found, case = hit[words].double().mean().item(), f"share {share:g}: "
+        flipped = share not in (0.5, found) and abs(found - 1 + share) < 0.04
+        need(not flipped, f"{case}so many stay; how many should be hit?")
+        right = abs(found - share) <= (0.08 if 0 < share < 1 else 0)
+        need(right, f"{case}{found:.0%} of the words became UNK")
+        if 0 < share < 1:
+            alike = (hit == hit[:1])[words & words[:1]].all()
+            need(not alike, "each word draws for itself, in each row anew")
+            again = function(src, share, seeded(2))
+            need(torch.equal(again, first), "draw from `generator`, and from it alone")
+            other = function(src, share, seeded(3))
+            need(not torch.equal(other, first), "the same words each time: draw anew")
 
 
 def check_diagnosis(number: object, cause: object) -> str:
