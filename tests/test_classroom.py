@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 from copy import deepcopy
+from html import unescape
+from importlib import import_module
 from pathlib import Path
 
 import attacks
@@ -69,6 +71,14 @@ STUDENTS = {
     "copying": ({}, 48),
     "stripped": ({}, 48),
 }
+# Who is hasty hands in the first wrong answer to each problem.
+FIRST_WRONG = {
+    problem.name: wrongs[problem.name][0]
+    for path in SOURCES
+    for wrongs in [import_module(f"tests.wrong_answers.{path.stem}").WRONG]
+    for problem in problems(path)
+}
+HASTY = {name: wrong.code(SOLUTIONS[name]) for name, wrong in FIRST_WRONG.items()}
 
 
 def commands(title):
@@ -152,13 +162,15 @@ def course(tmp_path_factory):
         # One submission killed its kernel: nbgrader says so, and goes on.
         failed = "autograde" in command
         assert done.returncode == failed, said[command.split()[1]][-3000:]
-    for path in SOURCES:  # of the others, the perfect answers alone
+    for path in SOURCES:  # of the others, two students
         if path != SOURCE:
             assert run(f"nbgrader generate_assignment {path.stem}").returncode == 0
-            place = folder / "submitted" / "perfect" / path.stem
-            place.mkdir()
-            nbformat.write(answered(folder, path.stem, {}), place / path.name)
-            assert run(f"nbgrader autograde {path.stem}").returncode == 0
+            for student, changes in (("perfect", {}), ("hasty", HASTY)):
+                place = folder / "submitted" / student / path.stem
+                place.mkdir(parents=True)
+                nbformat.write(answered(folder, path.stem, changes), place / path.name)
+            for step in ("autograde", "generate_feedback"):
+                assert run(f"nbgrader {step} {path.stem}").returncode == 0
     return folder, said
 
 
@@ -213,6 +225,21 @@ def test_the_perfect_answers_get_all_points_of_all_sets(course, path):
             by_tests,
             by_tests < got.max_score,
         )
+
+
+OTHERS = [path for path in SOURCES if path != SOURCE]
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+def test_who_is_hasty_gets_what_each_mistake_deserves_and_reads_its_cause(course, path):
+    folder, _ = course
+    with Gradebook(f"sqlite:///{folder / 'gradebook.db'}") as gradebook:
+        got = gradebook.find_submission(path.stem, "hasty").score
+    page = folder / f"feedback/hasty/{path.stem}/{path.stem}.html"
+    text = unescape(page.read_text("utf-8"))
+    first = [FIRST_WRONG[problem.name] for problem in problems(path)]
+    assert got == sum(wrong.points for wrong in first)
+    assert [wrong.says for wrong in first if wrong.says not in text] == []
 
 
 def test_files_are_sorted_by_all_of_the_students_name():

@@ -55,6 +55,13 @@ def test_the_types_of_all_code_but_the_tests_are_checked():
     assert set(settings["files"]) == code - {"tests", "assignments"}
 
 
+def test_the_cost_of_the_model_that_ships_is_said_alike():
+    card = read("annotated_transformer/pretrained/README.md")
+    (cost,) = re.findall(r"^\| cost \| (.*?); ", card, re.MULTILINE)
+    for name in ("README.md", "notebooks/the_paper_in_one_sitting.ipynb"):
+        assert cost in " ".join(read(name).split()), name
+
+
 def test_constraints_pin_each_package_once_in_order():
     lines = [line for line in read("constraints.txt").splitlines() if line[0] != "#"]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
