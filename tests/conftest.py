@@ -41,6 +41,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-chapters", action="store_true", help=text)
     text = "examine every patient of the doctor, not one for each cause"
     parser.addoption("--all-patients", action="store_true", help=text)
+    text = "translate 620 sentences with the engine of the book's pages, not 40"
+    parser.addoption("--all-sentences", action="store_true", help=text)
     text = "how many hostile inputs to try of each of five kinds"
     parser.addoption("--fuzz-cases", type=int, default=40, help=text)
 
