@@ -1,0 +1,158 @@
+"""Optimizers compared fairly, and unfairly: each at rates of its own (chapter 19).
+
+Each optimizer gets the same number of learning rates, which were set before, around
+what is usual for it; all else is fixed. Seeds 10 and 11 choose the rate, by the loss on
+the validation split; the other seeds report, on the test split.
+
+Rows: `optimizer` (sgd, adam, adamw, lamb, muon), `rate`, `seed`; `validation` and
+`test`, nats per token after training, `train`, the mean of the last 20 steps' losses.
+`chosen(results("optimizers"))` gives the rate of each optimizer, and
+`results("optimizers").values("test", optimizer="adam", rate=...)[FRESH]` what the fresh
+seeds say; `tuned` puts the two together.
+"""
+
+from collections.abc import Callable
+from itertools import islice, product
+from typing import Any
+
+import torch
+from torch import nn
+
+from annotated_transformer.batches import collate, epochs
+from annotated_transformer.config import TransformerConfig
+from annotated_transformer.objectives import Objective
+from annotated_transformer.optimizers import Lamb, Muon, Together
+from annotated_transformer.schedule import cosine
+from annotated_transformer.studies import Measures, Results, Settings, Study
+from annotated_transformer.studies._short import short_captions
+from annotated_transformer.training import set_rate, train_step, validate
+from annotated_transformer.transformer import Transformer
+
+BETAS = {"betas": (0.9, 0.98), "eps": 1e-9}  # the paper's (§5.3), for all that has them
+STEPS, TOKENS = 200, 500
+
+
+def split_parameters(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """The parameters by kind: queries with keys and values, other matrices, the rest.
+
+    Embeddings and the vectors (biases, gains) are the rest.
+    """
+    kinds: dict[str, list[nn.Parameter]] = {"stacked": [], "matrices": []}
+    kinds |= {"embeddings": [], "vectors": []}
+    for name, p in model.named_parameters():
+        kind = "vectors" if p.dim() < 2 else "matrices"
+        kind = "stacked" if "query_key_value" in name else kind
+        kinds["embeddings" if "embeddings" in name else kind].append(p)
+    return kinds
+
+
+def with_decay(model: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Two groups: the matrices decay, the vectors do not."""
+    kinds = split_parameters(model)
+    vectors = {"params": kinds.pop("vectors"), "weight_decay": 0.0}
+    matrices = [p for kind in kinds.values() for p in kind]
+    return [{"params": matrices, "weight_decay": decay}, vectors]
+
+
+def sgd(model: nn.Module) -> Any:
+    """Gradient descent with momentum."""
+    return torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
+
+
+def adam(model: nn.Module) -> Any:
+    """The paper's (§5.3)."""
+    return torch.optim.Adam(model.parameters(), lr=0.0, **BETAS)  # type: ignore
+
+
+def adamw(model: nn.Module) -> Any:
+    """Adam that shrinks the matrices beside its step, a tenth of the rate each time."""
+    return torch.optim.AdamW(with_decay(model, 0.1), lr=0.0, **BETAS)  # type: ignore
+
+
+def lamb(model: nn.Module) -> Any:
+    """Adam with a trust ratio, and the decay of its paper."""
+    return Lamb(with_decay(model, 0.01), lr=0.0, **BETAS)  # type: ignore
+
+
+def muon(model: nn.Module) -> Any:
+    """Orthogonal steps for the hidden matrices, Adam at the same rate for the rest."""
+    kinds = split_parameters(model)
+    hidden = Muon([
+        {"params": kinds["stacked"], "pieces": 3},
+        {"params": kinds["matrices"], "pieces": 1},
+    ], lr=0.0)  # fmt: skip
+    rest = [*kinds["embeddings"], *kinds["vectors"]]
+    return Together(hidden, torch.optim.Adam(rest, lr=0.0, **BETAS))  # type: ignore
+
+
+OPTIMIZERS: dict[str, Callable[[nn.Module], Any]] = {
+    "sgd": sgd,
+    "adam": adam,
+    "adamw": adamw,
+    "lamb": lamb,
+    "muon": muon,
+}
+N_RATES = 6
+LOWEST = {"sgd": 0.05, "adam": 0.001, "adamw": 0.001, "lamb": 0.0025, "muon": 0.002}
+RATES = {  # each the double of the one before
+    name: [lowest * 2**k for k in range(N_RATES)] for name, lowest in LOWEST.items()
+}
+TUNING, FRESH = (10, 11), (0, 1, 2)  # seeds
+
+
+def train(
+    make: Callable[[nn.Module], Any],
+    rate: float,
+    seed: int,
+    *,
+    steps: int = STEPS,
+    tokens: int = TOKENS,
+) -> tuple[Transformer, list[float]]:
+    """A small model trained with this optimizer, and the loss of each step.
+
+    The rate rises for a tenth of the steps, then falls as a cosine to 0. Gradients
+    longer than 1 are clipped. The seed decides the first weights, the order of the
+    sentences, and dropout.
+    """
+    data = short_captions()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Transformer(small(data.sizes))
+        objective, optimizer, losses = Objective(model, 0.1), make(model), []
+        stream = islice(epochs(data.pairs["train"], tokens, seed=seed), steps)
+        for step, (_, chosen) in enumerate(stream, start=1):
+            model.train()
+            now = cosine(step, peak=rate, warmup=steps // 10, total=steps)
+            set_rate(optimizer, now)
+            batch = collate(chosen)
+            n = batch.n_tokens
+            loss = train_step(objective, optimizer, [batch], n_tokens=n, clip=1.0)
+            losses.append(loss / n)
+    return model, losses
+
+
+def small(sizes: dict[str, int]) -> TransformerConfig:
+    """One pre-norm layer in each stack, of width 64."""
+    wide = {"d_model": 64, "d_ff": 256, "n_heads": 4, "n_layers": 1}
+    return TransformerConfig(**sizes, **wide, norm="pre")  # type: ignore[arg-type]
+
+
+def measure(settings: Settings) -> Measures:
+    """Train once, and measure on what was held out."""
+    make = OPTIMIZERS[settings["optimizer"]]
+    model, losses = train(make, settings["rate"], settings["seed"])
+    pairs, plain = short_captions().pairs, Objective(model, 0.0)
+    found = {name: validate(plain, pairs[name], 4000) for name in HELD_OUT}
+    return {**found, "train": sum(losses[-20:]) / 20}
+
+
+HELD_OUT = ("validation", "test")
+STUDY = Study(
+    about="a small translator trained by five optimizers at six rates: nats per token",
+    runs=[
+        {"optimizer": name, "rate": rate, "seed": seed}
+        for name in OPTIMIZERS
+        for rate, seed in product(RATES[name], (*TUNING, *FRESH))
+    ],
+    measure=measure,
+)
