@@ -375,6 +375,10 @@ class Sampler:
             who = "who" if subject.noun.kind == "person" else "that"
             parts["who"] = pick(THE, "nom", subject.noun, subject.is_plural), who
             self.used.add(f"... {other.prefix}{other.singular}")
+        return self.write(pattern, parts)
+
+    def write(self, pattern: str, parts: dict[str, Pair]) -> Pair | None:
+        """Put the words into their pattern; None if a sentence is short or long."""
         german, english = (
             finish(side.format_map({name: words[i] for name, words in parts.items()}))
             for i, side in enumerate(PATTERNS[pattern].split(" = "))

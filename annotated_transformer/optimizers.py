@@ -66,15 +66,19 @@ def _with_gradients(
 
 
 def orthogonalized(
-    matrix: Float[Tensor, "*matrices rows columns"], *, steps: int = 5
+    matrix: Float[Tensor, "*matrices rows columns"],
+    *,
+    steps: int = 5,
+    numbers: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
 ) -> Float[Tensor, "*matrices rows columns"]:
     """About U V^T, where the matrix is U S V^T: all its singular values become about 1.
 
     Newton-Schulz: each step puts every singular value s through the same polynomial, as
-    + bs³ + cs⁵, with products of matrices alone. Jordan et al. 2024 chose these numbers
-    to lift small values fast; the large ones then lie between 0.7 and 1.2, not at 1.
+    + bs³ + cs⁵, by products of matrices alone. Jordan et al. 2024 chose these numbers
+    to lift small values fast; they end between 0.7 and 1.2. With 1.5, -0.5 and 0 it is
+    the classical iteration, slower, whose values end at 1.
     """
-    a, b, c = 3.4445, -4.7750, 2.0315
+    a, b, c = numbers
     tall = matrix.size(-2) > matrix.size(-1)
     x = matrix.mT if tall else matrix  # the smaller product is the cheaper one
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)  # no value above 1

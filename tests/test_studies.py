@@ -69,3 +69,42 @@ def test_what_is_stored_is_every_run_of_the_study_with_seeds_and_finite_numbers(
 
 def test_all_that_is_stored_belongs_to_a_study():
     assert {path.stem for path in studies.STORED.glob("*.json")} == set(NAMES)
+
+
+def test_every_optimizer_has_its_own_rates_and_moves_every_parameter():
+    from annotated_transformer.studies import optimizers
+    from annotated_transformer.transformer import Transformer
+
+    assert {len(set(rates)) for rates in optimizers.RATES.values()} == {6}
+    assert optimizers.UNTUNED in optimizers.RATES["adam"]
+    assert not set(optimizers.TUNING) & set(optimizers.FRESH)
+    for make in optimizers.OPTIMIZERS.values():
+        sizes = {"vocab_size": 11, "tgt_vocab_size": 13}
+        model = Transformer(optimizers.small(sizes))
+        optimizer, before = (
+            make(model),
+            [p.detach().clone() for p in model.parameters()],
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1
+        for p in model.parameters():
+            p.grad = p + 1.0
+        optimizer.step()
+        moved = zip(model.parameters(), before, strict=True)
+        assert all((p != old).any() for p, old in moved)
+
+
+def test_the_rate_is_chosen_by_other_seeds_than_those_that_report():
+    from annotated_transformer.studies import optimizers
+
+    rows = [
+        {**run, "validation": abs(math.log(run["rate"] / 0.01)), "test": run["seed"]}
+        for run in optimizers.STUDY.runs
+    ]
+    for row in rows:  # seeds that report would choose another rate
+        row["validation"] *= 1 if row["seed"] in optimizers.TUNING else -9
+    study = Results("optimizers", "", "", "", rows)
+    best = optimizers.chosen(study)
+    assert best["adam"] == 0.008 and best["sgd"] == 0.05
+    fresh = optimizers.fresh(study, "test", optimizer="adam", rate=0.008)
+    assert fresh.tolist() == list(optimizers.FRESH)

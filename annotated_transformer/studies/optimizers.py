@@ -1,22 +1,25 @@
 """Optimizers compared fairly, and unfairly: each at rates of its own (chapter 19).
 
-Each optimizer gets the same number of learning rates, which were set before, around
-what is usual for it; all else is fixed. Seeds 10 and 11 choose the rate, by the loss on
-the validation split; the other seeds report, on the test split.
+Each optimizer gets the same number of learning rates, set beforehand around what is
+usual for it; all else is fixed. The seeds `TUNING` choose the rate, by the loss on the
+validation split; the seeds `FRESH` report, by the loss on the test split. Fair:
 
-Rows: `optimizer` (sgd, adam, adamw, lamb, muon), `rate`, `seed`; `validation` and
-`test`, nats per token after training, `train`, the mean of the last 20 steps' losses.
-`chosen(results("optimizers"))` gives the rate of each optimizer, and
-`results("optimizers").values("test", optimizer="adam", rate=...)[FRESH]` what the fresh
-seeds say; `tuned` puts the two together.
+    study = results("optimizers")
+    rates = chosen(study)  # by optimizer: sgd, adam, adamw, lamb, muon
+    fresh(study, "test", optimizer="lamb", rate=rates["lamb"])  # one for each seed
+
+Unfair: the same of LAMB beside Adam at `UNTUNED`, the rate that PyTorch has for it.
+Each row has `validation` and `test`, in nats per token, and `train`, the mean over the
+last 20 steps of the smoothed loss. Equal seeds: equal first weights, equal batches.
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import islice, product
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from annotated_transformer.batches import collate, epochs
 from annotated_transformer.config import TransformerConfig
@@ -97,6 +100,7 @@ LOWEST = {"sgd": 0.05, "adam": 0.001, "adamw": 0.001, "lamb": 0.0025, "muon": 0.
 RATES = {  # each the double of the one before
     name: [lowest * 2**k for k in range(N_RATES)] for name, lowest in LOWEST.items()
 }
+UNTUNED = 0.001  # PyTorch's own rate for Adam
 TUNING, FRESH = (10, 11), (0, 1, 2)  # seeds
 
 
@@ -144,6 +148,22 @@ def measure(settings: Settings) -> Measures:
     pairs, plain = short_captions().pairs, Objective(model, 0.0)
     found = {name: validate(plain, pairs[name], 4000) for name in HELD_OUT}
     return {**found, "train": sum(losses[-20:]) / 20}
+
+
+def chosen(study: Results) -> dict[str, float]:
+    """The rate of each optimizer that is best on the validation split, by TUNING."""
+
+    def loss(name: str, rate: float) -> float:
+        rows = study.where(optimizer=name, rate=rate)
+        return sum(row["validation"] for row in rows if row["seed"] in TUNING)
+
+    return {name: min(RATES[name], key=partial(loss, name)) for name in OPTIMIZERS}
+
+
+def fresh(study: Results, what: str, **settings: Any) -> Tensor:
+    """A measure of runs with these settings, of the seeds that chose nothing."""
+    rows = study.where(**settings)
+    return torch.tensor([row[what] for row in rows if row["seed"] in FRESH])
 
 
 HELD_OUT = ("validation", "test")
