@@ -100,5 +100,10 @@ def test_an_error_in_the_learners_own_lines_still_has_its_traceback():
         checks.check_encoder(forgets)
     with pytest.raises(RuntimeError, match="at least 2 dimensions"):
         checks.check_sees_hidden(lambda attention: torch.linalg.det(torch.ones(1)))
-    with pytest.raises(TypeError, match="only integer tensors"):
-        checks.check_softmax(bytes)  # a function without lines of its own
+
+
+def test_an_error_that_shows_no_line_of_the_learners_is_told_in_words():
+    said_of_one = checks.check_encoder(lambda x: x)
+    assert said_of_one.startswith("called by the check, it raises TypeError: ")
+    assert said_of_one.endswith("takes 1 positional argument but 3 were given")
+    assert "only integer tensors" in checks.check_softmax(bytes)

@@ -536,10 +536,11 @@ def judge(check: Check, answer: Function, seed: int, strict: bool = True) -> Non
     except Mistake:
         raise
     except Exception as error:
-        if asked.raised is not error and not in_foreign_code(error):
-            why = f"{type(error).__name__}: {str(error)[:80]}"
-            what = f"this answer can't be read, a {asked.kind}: {one_line(why)}"
-            raise Mistake(what) from error
+        if not in_foreign_code(error):
+            called, read = "called by the check, it raises", "this answer can't be read"
+            what = called if asked.raised is error else f"{read}, a {asked.kind}:"
+            why = one_line(f"{type(error).__name__}: {error}")
+            raise Mistake(f"{what} {why[:150]}") from error
         if asked.failed is None or asked.failed[0] is not error:
             raise
         what = f"{type(error).__name__}: {str(error)[:80]}"

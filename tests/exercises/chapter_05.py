@@ -204,6 +204,8 @@ WRONG = [
     ("check_push", {"logits": [1 / 8, -6 / 8, 5 / 8], "row": [3, -6]}, "which sign"),
     ("check_push", {"logits": [1 / 8, -6 / 8], "row": [-3, 6]}, "three numbers"),
     ("check_push", {"logits": [1, 2, 3]}, "keep both names"),
+    ("check_push", {"logits": 3, "row": [-3, 6]}, "three numbers are needed"),
+    ("check_push", {"logits": ["p", 1, 2], "row": [-3, 6]}, "one number, not a str"),
     ("check_tie", lambda model: None, "not done yet: the output still has"),
     ("check_tie", in_the_wrong_order, "the output still has the target's first"),
     ("check_tie", same_data, "one memory, but several Parameters"),

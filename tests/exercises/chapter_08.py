@@ -165,6 +165,8 @@ WRONG = [
     ),
     ("check_encoder", lambda one, x, m: encoder(one, x, m)[:, :5], "the shape"),
     ("check_encoder", lambda *case: encoder(*case).detach(), "no gradient comes"),
+    ("check_encoder", lambda *case: [encoder(*case)], "return a tensor, not a list"),
+    ("check_encoder", lambda x: x, "takes 1 positional argument but 3 were given"),
     ("check_encoder", lambda one, x, m: encoder(one.train(), x, m), "changes train()"),
     ("check_count", lambda c: None, "not done yet"),
     ("check_count", lambda c: "many", "return one number, not a str"),
