@@ -93,6 +93,7 @@ PARTS: dict[str, tuple[Box, ...]] = {
     "scores": (Box(199, 353, 118, 18, "scores and averages"),),
 }
 AROUND = ("text", "loss", "decoding", "scores")
+BETWEEN = ("memory", "cross-attention")  # what one stack alone does without
 ATTENTION = tuple(ATTENTIONS)
 
 # What each chapter adds to the picture.
@@ -115,6 +116,7 @@ CHAPTERS: dict[int, tuple[str, ...]] = {
     16: ("scores",),
     17: ("heads", *ATTENTION),
     18: tuple(PARTS),
+    21: tuple(name for name in PARTS if name not in (*AROUND, *BETWEEN)),
 }
 
 Line = Sequence[tuple[float, float]]
