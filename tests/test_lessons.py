@@ -1,14 +1,18 @@
 """What the notebooks share does what it says."""
 
+import ast
 from collections import Counter
 from dataclasses import replace
+from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 from sacrebleu.metrics import BLEU
 from torch.testing import assert_close
 
+from annotated_transformer import lessons
 from annotated_transformer.attention import attention
 from annotated_transformer.batches import collate
 from annotated_transformer.config import TINY
@@ -100,6 +104,7 @@ from annotated_transformer.special import EOS, PAD, SPECIALS, UNK
 from annotated_transformer.tokenizers import SubwordTokenizer
 from annotated_transformer.transformer import Transformer
 from annotated_transformer.translator import Translator
+from tools import sync
 
 
 def test_a_claim_is_printed_with_its_truth(capsys):
@@ -721,3 +726,12 @@ def test_effects_are_falls_of_log_probabilities(shipped):
             for x in (ids, ids.clone().index_fill_(1, torch.tensor([1]), UNK))
         )
     assert_close(found["word"][:, 1], whole - less, atol=1e-4, rtol=1e-4)
+
+
+def test_all_that_the_lessons_define_is_found_in_one_place():
+    for path in Path(lessons.__file__).parent.glob("[!_]*.py"):
+        module = import_module(f"{lessons.__name__}.{path.stem}")
+        for node in ast.parse(path.read_text("utf-8")).body:
+            for name in sync.defined_names(node):
+                if not name.startswith("_"):
+                    assert getattr(lessons, name) is getattr(module, name), name

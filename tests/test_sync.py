@@ -366,6 +366,15 @@ def test_a_stub_is_filled_with_comment_decorator_and_body(root):
     assert sync.sync(root, check=True) == []
 
 
+def test_a_definition_may_stand_in_a_folder_of_the_package(root):
+    folder = root / "annotated_transformer" / "toys"
+    folder.mkdir()
+    (folder / "box.py").write_text(MODULE, "utf-8")
+    cell = {"source": "# annotated_transformer/toys/box.py\nclass Box: ..."}
+    lines = "# annotated_transformer/toys/box.py", "class Box:", "    size = 3"
+    assert sync.shown(cell, root, "here") == "\n".join(lines)
+
+
 def test_neighbors_keep_their_distance_and_strangers_get_two_lines(root):
     stubs = "def double(): ...\nclass Box: ...\nSCALE = ...\nSHIFT = ...\nHIGH = ..."
     rewrite_last_cell(root, "# annotated_transformer/toy.py\n" + stubs)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # so that it runs as a file,
 from tools import lanes, sizes
 
 PACKAGE = "annotated_transformer"
-HEADER = re.compile(rf"# ({PACKAGE}/\w+\.py)\s*")
+HEADER = re.compile(rf"# ({PACKAGE}/(?:\w+/)*\w+\.py)\s*")
 BADGE = re.compile(r"\[!\[Open in Colab\].*\n*")
 PREDICTS = re.compile(r"^> \*\*Predict first\.\*\*", re.MULTILINE)
 HEADING = re.compile(r"^#+ ", re.MULTILINE)

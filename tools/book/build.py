@@ -118,7 +118,7 @@ def for_sphinx(course: Course) -> dict:
         for box in row.get("boxes", []):
             chapter, cell = course.chapter_of(box)
             rows[chapter.box_anchor(cell)] = label(row["topic"])
-    origins = {f"api/{m}": f"annotated_transformer/{m}.py" for m in course.modules}
+    origins = {f"api/{m}": course.origin(m) for m in course.modules}
     origins |= {
         "book/paper": "book/paper_map.yml",
         "book/departures": "book/departures.yml",

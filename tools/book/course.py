@@ -15,6 +15,7 @@ from nbformat import NotebookNode
 from tools import lanes, sync
 
 ROOT = Path(__file__).parents[2]
+LESSONS = "lessons"  # a folder of small files that share one page
 EQUATION = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 CAPTION = re.compile(r"\*\*Fig\. ((?:D?\d+\.)?\d+)\*\*")
 DEPARTS = re.compile(r"^> \*\*Departs from ([^*]*?)[.:]?\*\*", re.MULTILINE)
@@ -192,14 +193,22 @@ class Course:
 
     @cached_property
     def modules(self) -> dict[str, str]:
-        """The package's modules with the first line of their docstrings."""
-        folder = self.root / "annotated_transformer"
-        found = {}
-        for path in sorted(folder.glob("*.py")):
-            if not path.name.startswith("_"):
-                text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
-                found[path.stem] = text.split("\n\n")[0].replace("\n", " ")
+        """The package's modules with the first line of their docstrings.
+
+        The lessons are a folder of small files, and have one page.
+        """
+        folder, found = self.root / "annotated_transformer", {}
+        files = {p.stem: p for p in folder.glob("*.py") if not p.name.startswith("_")}
+        files |= {p.parent.name: p for p in folder.glob(f"{LESSONS}/__init__.py")}
+        for name, path in sorted(files.items()):
+            text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+            found[name] = text.split("\n\n")[0].replace("\n", " ")
         return found
+
+    def origin(self, module: str) -> str:
+        """Where a module's code stands, from the root of the repository."""
+        file = f"{module}/__init__" if module == LESSONS else module
+        return f"annotated_transformer/{file}.py"
 
     @cached_property
     def sources_of_tests(self) -> dict[str, str]:

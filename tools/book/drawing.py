@@ -1,6 +1,6 @@
 """The map of the code: Figure 1 of the paper, drawn with our names, to click on."""
 
-from tools.book.course import Course
+from tools.book.course import LESSONS, Course
 
 WIDTH, BOX = 300, 58  # of the model's boxes
 NARROW = 272  # the width of the boxes below the model
@@ -91,7 +91,8 @@ def box(
     )
     if chapter:
         title = f'<a href="../{chapter.doc}.html">{title}</a>'
-    file = f'<text x="{x + width - 14}" y="{y + 45}" class="file">{module}.py</text>'
+    name = f"{module}/" if module == LESSONS else f"{module}.py"
+    file = f'<text x="{x + width - 14}" y="{y + 45}" class="file">{name}</text>'
     return f'{title}<a href="../api/{module}.html">{file}</a>'
 
 

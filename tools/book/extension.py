@@ -242,11 +242,12 @@ def cells(app: Sphinx, doctree: nodes.document) -> None:
             name_target(app, docname, name, name, name)
         code = cell.next_node(nodes.literal_block)
         header = re.match(
-            r"# annotated_transformer/(\w+)\.py\n", code.astext() if code else ""
+            r"# annotated_transformer/(\w+)((?:/\w+)?)\.py\n",
+            code.astext() if code else "",
         )
         if header:
             cell["classes"].append("from-package")
-            text = f"In the package: {header[1]}.py"
+            text = f"In the package: {header[1]}{header[2]}.py"
             link = nodes.paragraph("", "", classes=["package-link"])
             link += reference(docname, f"api-{header[1]}", text)
             cell.append(link)

@@ -9,7 +9,7 @@ from typing import Any
 
 from tools import lanes, sync
 from tools.book.chapters import ARXIV, links_out, paper_parts
-from tools.book.course import ROOT, Chapter, Course, label
+from tools.book.course import LESSONS, ROOT, Chapter, Course, label
 from tools.book.drawing import code_map
 
 TITLE = "The annotated Transformer"
@@ -418,7 +418,8 @@ def shown_in(course: Course, module: str) -> list[str]:
     found = []
     for chapter in course.of_kind(*lanes.ONCE):
         for file, names, cell in chapter.definitions:
-            if file == f"annotated_transformer/{module}.py":
+            place = file.removeprefix("annotated_transformer/").removesuffix(".py")
+            if place.partition("/")[0] == module:
                 text = ", ".join(f"`{name}`" for name in names)
                 where = short(chapter).removeprefix("chapter ")
                 found.append(f"- {where}: [{text}](#{chapter.anchor(cell)})")
@@ -430,7 +431,9 @@ def api_module(course: Course, module: str) -> str:
     name = f"annotated_transformer.{module}"
     shown = shown_in(course, module)
     lines = [f"(api-{module})=", f"# `{module}`", ""]
-    lines += ["```{eval-rst}", f".. automodule:: {name}", "   :members:", "```", ""]
+    lines += ["```{eval-rst}", f".. automodule:: {name}", "   :members:"]
+    lines += ["   :imported-members:"] if module == LESSONS else []
+    lines += ["```", ""]
     if shown:
         lines += ["## Where the course explains it", "", *shown, ""]
     return "\n".join(lines)
