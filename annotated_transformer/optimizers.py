@@ -1,11 +1,12 @@
-"""Other optimizers than the paper's Adam (§5.3): LAMB and Muon (chapter 19)."""
+"""Other optimizers than the paper's Adam (§5.3): LAMB, Muon; averages (chapter 19)."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from annotated_transformer.errors import InputError
 
@@ -136,3 +137,20 @@ class Together:
         """A step of each."""
         for each in self.optimizers:
             each.step()
+
+
+class MovingAverage:
+    """An exponential average of a model's weights: recent steps count for more.
+
+    After each step, average = (1 - 1/memory) * average + 1/memory * weights.
+    """
+
+    def __init__(self, model: nn.Module, memory: int):
+        self.weights = deepcopy(model.state_dict())
+        self.memory = memory
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move a little towards the model's weights now."""
+        for name, now in model.state_dict().items():
+            self.weights[name].lerp_(now, 1 / self.memory)

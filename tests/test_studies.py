@@ -108,3 +108,14 @@ def test_the_rate_is_chosen_by_other_seeds_than_those_that_report():
     assert best["adam"] == 0.008 and best["sgd"] == 0.05
     fresh = optimizers.fresh(study, "test", optimizer="adam", rate=0.008)
     assert fresh.tolist() == list(optimizers.FRESH)
+
+
+def test_a_parser_learns_brackets_and_an_unknown_word_is_one():
+    from annotated_transformer.constituents import Parsed
+    from annotated_transformer.studies import parsing
+
+    row = Parsed(["a", "dog", "."], "(S (NP DT NN )NP . )S".split())
+    parser = parsing.train_parser([row] * 30, seed=3, steps=60)
+    assert parser.parse([row.words, ["a", "cat", "."]])[0] == row.tree
+    source, target = parser.encode(Parsed(["a", "cat", "."], ["(S"]))
+    assert source[1] == 3 and source[-1] == target[-1] == 2

@@ -111,12 +111,14 @@ def train(
     *,
     steps: int = STEPS,
     tokens: int = TOKENS,
+    schedule: Callable[..., float] = cosine,
+    after_step: Callable[[nn.Module], None] = lambda model: None,
 ) -> tuple[Transformer, list[float]]:
     """A small model trained with this optimizer, and the loss of each step.
 
-    The rate rises for a tenth of the steps, then falls as a cosine to 0. Gradients
-    longer than 1 are clipped. The seed decides the first weights, the order of the
-    sentences, and dropout.
+    The rate rises for a tenth of the steps, then follows its schedule; a cosine falls
+    to 0. Gradients longer than 1 are clipped. The seed decides the first weights, the
+    order of the sentences, and dropout.
     """
     data = short_captions()
     with torch.random.fork_rng(devices=[]):
@@ -126,12 +128,13 @@ def train(
         stream = islice(epochs(data.pairs["train"], tokens, seed=seed), steps)
         for step, (_, chosen) in enumerate(stream, start=1):
             model.train()
-            now = cosine(step, peak=rate, warmup=steps // 10, total=steps)
+            now = schedule(step, peak=rate, warmup=steps // 10, total=steps)
             set_rate(optimizer, now)
             batch = collate(chosen)
             n = batch.n_tokens
             loss = train_step(objective, optimizer, [batch], n_tokens=n, clip=1.0)
             losses.append(loss / n)
+            after_step(model)
     return model, losses
 
 
