@@ -16,6 +16,8 @@ from visits import (
     documents,
 )
 
+from annotated_transformer.translator import Translator
+
 OTHERS = [name for name in documents() if not name.startswith("notebooks/")]
 
 
@@ -110,6 +112,55 @@ def test_a_word_of_the_landing_page_lights_up_what_it_looked_at(browser, address
         assert hat.evaluate(shares) > 0.9
         page.locator(".demo button.word", has_text="red").focus()  # by keyboard, too
         assert page.locator(".demo span.word", has_text="roten").evaluate(shares) > 0.7
+
+
+TRANSLATED = "t => document.querySelector('.demo').dataset.translated === `4 ${t}`"
+
+
+def test_the_landing_page_translates_what_is_typed(browser, address):
+    visit = Visit(browser, address, "index.html")
+    with visit as page:
+        text = "Eine Frau wartet, während ein Mann ein altes Auto repariert."
+        page.locator(".demo textarea").fill(text)
+        page.wait_for_function(TRANSLATED, arg=text)
+        (expected,) = Translator.pretrained().translate([text])
+        assert page.locator(".demo .written").inner_text() == expected
+        page.locator(".demo button.word", has_text="fixing").focus()
+        verb = page.locator(".demo span.word", has_text="repariert")
+        assert verb.evaluate("w => Number(w.style.getPropertyValue('--w'))") > 0.5
+        weighed = page.locator(".demo .weighed")
+        weighed.wait_for()
+        assert "repairing" in weighed.inner_text()
+        assert "fixing at repariert" in page.locator(".map").get_attribute("aria-label")
+        page.add_script_tag(path=AXE)
+        assert page.evaluate(SCAN) == []
+        page.set_viewport_size(PHONE)
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    assert visit.trouble == []
+
+
+@pytest.mark.parametrize(
+    ("text", "help_line"),
+    [
+        ("", "Type a German sentence"),
+        ("x" * 10_000, "10,000 characters"),
+        ("\U0001f600", "no Latin letter"),
+        ("\u05e9\u05dc\u05d5\u05dd", "no Latin letter"),
+        ("<img src=x onerror=alert(1)>Mann", "HTML tags"),
+    ],
+    ids=["empty", "long", "emoji", "right-to-left", "html"],
+)
+def test_what_cannot_be_translated_gets_a_line_of_help(
+    text, help_line, browser, address
+):
+    visit = Visit(browser, address, "index.html")
+    with visit as page:
+        page.locator(".demo textarea").fill(text)
+        note = page.locator(".demo .note", has_text=help_line)
+        note.wait_for()
+        assert page.locator(".demo img").count() == 0
+        assert page.locator(".demo button.word").first.inner_text() == "A"  # as before
+    assert visit.trouble == []
 
 
 def test_the_landing_page_fits_one_screen(browser, address):

@@ -118,7 +118,9 @@ export class Translator {
       const chosen = ids.every((piece, i) => piece === output[start + i]);
       return { text, probability: Math.exp(logProb), chosen };
     });
-    return found.sort((a, b) => b.probability - a.probability);
+    found.sort((a, b) => b.probability - a.probability);
+    const texts = found.map(({ text }) => text); // other pieces can spell the same word
+    return found.filter(({ text }, i) => texts.indexOf(text) === i);
   }
 
   /** The log-probabilities after the last token. */

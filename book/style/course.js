@@ -62,31 +62,43 @@ function explainTerms() {
 }
 
 // The landing page: an English word lights up the German words that it looked at.
-function pointAtWords() {
-  const demo = document.querySelector(".demo");
-  if (!demo) return;
-  const words = demo.querySelectorAll("span.word");
-  const all = demo.querySelectorAll("[data-row], [data-column]");
+function pointAtWords(demo) {
   const point = (row) => {
     demo.classList.toggle("pointing", row !== undefined);
     const lit = new Map();
-    for (const item of all) {
-      const on = item.dataset.row !== undefined && item.dataset.row === row;
+    for (const item of demo.querySelectorAll("[data-row]")) {
+      const on = item.dataset.row === row;
       item.classList.toggle("on", on);
       if (on && item.tagName === "rect") {
         lit.set(item.dataset.column, Number(item.style.getPropertyValue("--w")));
       }
     }
-    for (const word of words) {
+    for (const word of demo.querySelectorAll("span.word")) {
       word.style.setProperty("--w", lit.get(word.dataset.column) || 0);
     }
+    demo.dispatchEvent(new CustomEvent("point", { detail: row }));
   };
-  for (const item of demo.querySelectorAll("[data-row]")) {
-    item.addEventListener("mouseenter", () => point(item.dataset.row));
-    item.addEventListener("focus", () => point(item.dataset.row));
-    item.addEventListener("mouseleave", () => point(undefined));
-    item.addEventListener("blur", () => point(undefined));
+  const row = (place) => place?.closest?.("[data-row]")?.dataset.row;
+  // The words are replaced when another sentence is translated: the box listens for them.
+  for (const [enter, leave] of [["mouseover", "mouseout"], ["focusin", "focusout"]]) {
+    demo.addEventListener(enter, (event) => {
+      if (row(event.target) !== undefined) point(row(event.target));
+    });
+    demo.addEventListener(leave, (event) => {
+      if (row(event.target) !== row(event.relatedTarget)) point(undefined);
+    });
   }
+  demo.addEventListener("click", (event) => {
+    if (row(event.target) !== undefined) point(row(event.target));
+  });
+}
+
+// Its sentence can be edited where the model can be fetched: pages on a disk cannot.
+function translateHere(demo) {
+  if (location.protocol !== "file:") return void import("./alive/landing.mjs");
+  demo.querySelector(".hint").append(
+    " To translate a sentence of your own, run “make book-serve” and open the page that it names.",
+  );
 }
 
 // Two names that the theme's own buttons lack for those who cannot see them.
@@ -115,7 +127,11 @@ document.addEventListener("DOMContentLoaded", () => {
   nameButtons();
   if (window.vegaEmbed) document.querySelectorAll(".chart").forEach(drawChart);
   explainTerms();
-  pointAtWords();
+  const demo = document.querySelector(".demo");
+  if (demo) {
+    pointAtWords(demo);
+    translateHere(demo);
+  }
   reachScrolling();
   window.addEventListener("resize", reachScrolling);
 });

@@ -9,7 +9,11 @@ from pathlib import Path
 import nbformat
 import yaml
 
+from annotated_transformer.checkpoints import WEIGHTS
 from annotated_transformer.files import write_json
+from annotated_transformer.recipes import SETTINGS
+from annotated_transformer.tokenizers import SUBWORD_FILE
+from annotated_transformer.translator import PRETRAINED
 from tools import lanes
 from tools.book import pages
 from tools.book.chapters import MODEL_CARD, linked_cells, prepare
@@ -49,7 +53,7 @@ def vendor(root: Path = ROOT) -> Path:
 
 
 def assets(source: Path, npm: Path, course: Course) -> None:
-    """Scripts, fonts and style of the pages."""
+    """Scripts, fonts and style of the pages, and the model that runs in them."""
     folder = source / "_assets"
     mathjax = npm / "mathjax" / "es5"
     fonts = "output/chtml/fonts"
@@ -66,6 +70,10 @@ def assets(source: Path, npm: Path, course: Course) -> None:
                 shutil.copy(files / f"{font}-{script}-{cut}.woff2", folder / "fonts")
     for path in (course.root / "book" / "style").iterdir():
         shutil.copy(path, folder)
+    alive = shutil.copytree(course.root / "book" / "alive", folder / "alive")
+    (alive / "model").mkdir()
+    for name in (WEIGHTS, SUBWORD_FILE, SETTINGS):
+        shutil.copy(PRETRAINED / name, alive / "model")
     (folder / "palette.css").write_text(palette(), "utf-8")
     terms = {term: definition for term, definition, _ in course.glossary}
     (folder / "terms.js").write_text(

@@ -590,7 +590,7 @@ a model that translates German.</p>
 <div class="demo">
 <div class="sentences">
 <p class="name">You type</p><p class="sentence typed">{german}</p>
-<p class="name">It writes</p><p class="sentence">{english}</p>
+<p class="name">It writes</p><p class="sentence written">{english}</p>
 <p class="hint">Point at an English word: the German words that it looked at light up.
 Translated by the model that ships with the course; the map is its cross-attention.</p>
 </div>
