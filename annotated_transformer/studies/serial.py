@@ -259,6 +259,8 @@ STUDY = Study(
             ("direct", 1, TASKS),
             ("gru", 1, SERIAL),
             ("scratchpad, no residual", 1, ("cups",)),
+            ("direct", 2, ("parity", "cups")),
+            ("direct", 4, ("parity", "cups")),
         )
         for task in tasks
         for seed in range(3)
