@@ -119,3 +119,43 @@ def test_a_parser_learns_brackets_and_an_unknown_word_is_one():
     assert parser.parse([row.words, ["a", "cat", "."]])[0] == row.tree
     source, target = parser.encode(Parsed(["a", "cat", "."], ["(S"]))
     assert source[1] == 3 and source[-1] == target[-1] == 2
+
+
+def test_a_layer_scale_of_one_changes_nothing_and_of_zero_leaves_the_input():
+    import torch
+
+    from annotated_transformer.layer_scale import LayerScale
+    from annotated_transformer.layers import PreNorm
+    from annotated_transformer.studies.layer_scale import deep_sorter
+
+    x = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    plain = PreNorm(5, 0.0)
+    for start, expected in ((1.0, plain(x, torch.tanh)), (0.0, x)):
+        scaled = LayerScale(plain, 5, start=start)
+        torch.testing.assert_close(scaled(x, torch.tanh), expected)
+    one, other = (deep_sorter("post", s, seed=1, layers=2) for s in (0.0, 1.0))
+    digits = torch.randint(10, (2, 8))
+    torch.testing.assert_close(one(digits), other(digits))
+
+
+def test_a_moving_average_is_pytorchs_and_forgets_as_its_memory_says():
+    import torch
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+    from annotated_transformer.optimizers import MovingAverage
+    from annotated_transformer.studies.averaging import Keeper
+
+    model = torch.nn.Linear(2, 3)
+    ours, keeper = MovingAverage(model, 5), Keeper(last=2, memories=(5,))
+    theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / 5))
+    theirs.update_parameters(model)  # the first call copies
+    for step in range(4):
+        with torch.no_grad():
+            model.weight.fill_(float(step))
+        ours.update(model)
+        keeper(model)
+        theirs.update_parameters(model)
+    torch.testing.assert_close(ours.weights["weight"], theirs.module.weight.data)
+    kept = keeper.weights()
+    assert kept["plain"]["weight"].unique() == 2.5 and kept["last"]["bias"].any()
+    assert len(keeper.recent) == 2
