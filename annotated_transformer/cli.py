@@ -445,7 +445,8 @@ def export(
     ] = "float32",
 ) -> None:
     """Write a model for another runtime, with a script that translates without us."""
-    from annotated_transformer.export import export as write, size
+    from annotated_transformer.export import export as write
+    from annotated_transformer.export import size
 
     written = write(load(model), out, format=format, quantization=quantization)
     print(f"{written}: {format}, {quantization}, {size(written) / 1e6:.1f} MB")

@@ -92,7 +92,9 @@ def need_free(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file: name a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / FACTS).is_file():
-        raise InputError(f"{out} holds something else than an export: name a new folder")
+        raise InputError(
+            f"{out} holds something else than an export: name a new folder"
+        )
 
 
 @contextmanager

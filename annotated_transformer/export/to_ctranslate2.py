@@ -12,6 +12,7 @@ from annotated_transformer.config import TransformerConfig
 from annotated_transformer.errors import InputError
 from annotated_transformer.export.to_onnx import positions
 from annotated_transformer.special import PAD, SPECIALS
+from annotated_transformer.tokenizers import Tokenizer
 from annotated_transformer.translator import Translator
 
 ACTIVATIONS = {"relu": "RELU", "gelu": "GELU", "silu": "SWISH", "tanh": "Tanh"}
@@ -28,9 +29,9 @@ def write(translator: Translator, folder: Path, quantization: str) -> None:
             copy_layer(layer, our_layer)
         if model.config.norm == "pre":
             copy_norm(theirs.layer_norm, ours.norm)
-    source, target = range(tokenizer.source_vocab_size), range(tokenizer.target_vocab_size)
-    spec.register_source_vocabulary(tokenizer.source_pieces(source))
-    spec.register_target_vocabulary(tokenizer.target_pieces(target))
+    source, target = vocabularies(tokenizer)
+    spec.register_source_vocabulary(source)
+    spec.register_target_vocabulary(target)
     _, bos, eos, unk = SPECIALS
     spec.config.bos_token = spec.config.decoder_start_token = bos
     spec.config.eos_token, spec.config.unk_token = eos, unk
@@ -38,6 +39,14 @@ def write(translator: Translator, folder: Path, quantization: str) -> None:
     spec.validate()
     spec.optimize(quantization)
     spec.save(str(folder))
+
+
+def vocabularies(tokenizer: Tokenizer) -> tuple[list[str], list[str]]:
+    """The pieces of both sides, by id."""
+    source, target = tokenizer.source_vocab_size, tokenizer.target_vocab_size
+    return tokenizer.source_pieces(range(source)), tokenizer.target_pieces(
+        range(target)
+    )
 
 
 def specification(c: TransformerConfig) -> Any:
@@ -98,7 +107,8 @@ def copy_attention(spec: Any, attention: MultiHeadAttention) -> None:
     parts = [packed]
     if len(spec.linear) == 3:
         parts = [packed[:n_query], packed[n_query:]]
-    for linear, weight in zip(spec.linear, [*parts, attention.output.weight.detach()]):
+    parts = [*parts, attention.output.weight.detach()]
+    for linear, weight in zip(spec.linear, parts, strict=True):
         linear.weight = weight.contiguous()
 
 
@@ -124,11 +134,7 @@ def search_with(
     engine = ctranslate2.Translator(
         str(folder), compute_type="default", inter_threads=1, intra_threads=threads
     )
-    tokenizer = translator.tokenizer
-    sides = (
-        tokenizer.source_pieces(range(tokenizer.source_vocab_size)),
-        tokenizer.target_pieces(range(tokenizer.target_vocab_size)),
-    )
+    sides = vocabularies(translator.tokenizer)
     ids_of = {piece: i for i, piece in enumerate(sides[1])}
     pad, bos, *_ = SPECIALS
 

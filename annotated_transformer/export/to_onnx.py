@@ -211,14 +211,16 @@ class OnnxModel:
     `beam_search(OnnxModel(folder), src)` is `beam_search(model, src)`.
     """
 
-    def __init__(self, folder: Path, *, threads: int = 1):
+    def __init__(self, folder: Path | str, *, threads: int = 1):
         from onnxruntime import InferenceSession, SessionOptions
 
         options = SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         self.reader, self.writer = (
-            InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
+            InferenceSession(
+                Path(folder) / name, options, providers=["CPUExecutionProvider"]
+            )
             for name in (ENCODER, STEP)
         )
 

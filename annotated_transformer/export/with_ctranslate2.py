@@ -3,6 +3,7 @@
 Needs ctranslate2 and sentencepiece, and the files beside this one.
 """
 
+import re
 import sys
 import unicodedata
 from pathlib import Path
@@ -11,6 +12,15 @@ from ctranslate2 import Translator
 from sentencepiece import SentencePieceProcessor
 
 HERE = Path(__file__).parent
+INVISIBLE = re.compile(
+    "[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
+)
+
+
+def normalize(text):
+    """The form in which the model has read all its text."""
+    text = INVISIBLE.sub("", text.replace("\u2581", " "))
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def load(folder=HERE, threads=1):
@@ -23,7 +33,7 @@ def load(folder=HERE, threads=1):
 
 def translate(sentences, tokenizer, engine, beam_size=1):
     """Translate sentences, greedily unless there are several beams."""
-    texts = [" ".join(unicodedata.normalize("NFC", s).split()) for s in sentences]
+    texts = list(map(normalize, sentences))
     pieces = [[*tokenizer.encode(text, out_type=str), "</s>"] for text in texts]
     results = engine.translate_batch(
         pieces,

@@ -3,6 +3,7 @@
 Needs onnxruntime, numpy and sentencepiece, and the files beside this one.
 """
 
+import re
 import sys
 import unicodedata
 from pathlib import Path
@@ -12,8 +13,17 @@ from onnxruntime import InferenceSession, SessionOptions
 from sentencepiece import SentencePieceProcessor
 
 HERE = Path(__file__).parent
+INVISIBLE = re.compile(
+    "[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]"
+)
 PAD, BOS, EOS = 0, 1, 2
 EXTRA_LENGTH = 50  # an output may be this much longer than its source
+
+
+def normalize(text):
+    """The form in which the model has read all its text."""
+    text = INVISIBLE.sub("", text.replace("\u2581", " "))
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def load(folder=HERE, threads=1):
@@ -57,14 +67,14 @@ def greedy(encoder, step, src):
 
 def translate(sentences, tokenizer, encoder, step):
     """Translate sentences in one batch."""
-    texts = [" ".join(unicodedata.normalize("NFC", s).split()) for s in sentences]
+    texts = list(map(normalize, sentences))
     rows = [[*tokenizer.encode(text), EOS] for text in texts]
     src = np.full((len(rows), max(map(len, rows))), PAD)
     for i, row in enumerate(rows):
         src[i, : len(row)] = row
     outputs = greedy(encoder, step, src)
     ends = [ids.index(EOS) if EOS in ids else len(ids) for ids in outputs]
-    return [tokenizer.decode(ids[:end]) for ids, end in zip(outputs, ends)]
+    return [tokenizer.decode(ids[:end]) for ids, end in zip(outputs, ends, strict=True)]
 
 
 if __name__ == "__main__":
