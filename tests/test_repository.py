@@ -257,3 +257,10 @@ def test_each_figure_has_a_caption_and_captions_count_up(path):
     texts = [cell.source for cell in content.cells if cell.cell_type == "markdown"]
     numbers = re.findall(r"\*\*Fig\. ([^*]+)\*\*", "\n".join(texts))
     assert numbers == [lanes.figure(path, i + 1) for i in range(len(numbers))]
+
+
+def test_an_article_in_the_bibliography_names_its_journal():
+    entries = read("book/references.bib").split("\n@")
+    articles = [entry for entry in entries if entry.startswith("article{")]
+    assert articles  # what has no journal is @misc, or the book would not build
+    assert [entry for entry in articles if "journal = " not in entry] == []
