@@ -18,6 +18,7 @@ FILES = {
     ".".join(path.relative_to(FOLDER).with_suffix("").parts): path
     for path in sorted(FOLDER.rglob("*.py"))
     if path.name != "__init__.py"
+    and not path.name.startswith("with_")  # scripts that leave with an exported model
 }
 FILES |= {path.parent.name: path for path in FOLDER.glob("*/__init__.py")}
 HEAVY = {

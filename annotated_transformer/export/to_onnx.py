@@ -38,9 +38,10 @@ class GivenSelfAttention(CachedSelfAttention):
 
     def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Append the new keys and values, without memory reserved for more."""
-        assert self.key is not None and self.value is not None
-        self.key = torch.cat([self.key, key], 2)
-        self.value = torch.cat([self.value, value], 2)
+        past_key: Any = self.key
+        past_value: Any = self.value
+        self.key = torch.cat([past_key, key], 2)
+        self.value = torch.cat([past_value, value], 2)
         return self.key, self.value
 
 
@@ -163,7 +164,7 @@ def save(
     module: nn.Module, inputs: dict[str, tuple], outputs: Sequence[str], path: Path
 ) -> None:
     """Trace a module with example inputs, and write its graph."""
-    program = torch.onnx.export(
+    program: Any = torch.onnx.export(
         module,
         tuple(example for example, _ in inputs.values()),
         dynamo=True,
@@ -172,7 +173,6 @@ def save(
         output_names=list(outputs),
         dynamic_shapes=tuple(shape for _, shape in inputs.values()),
     )
-    assert program is not None
     program.save(path, external_data=False)
 
 
