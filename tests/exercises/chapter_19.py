@@ -4,6 +4,7 @@ import math
 from statistics import fmean, stdev
 
 import torch
+import torch.nn.functional as F
 
 T = 0.95 * math.sqrt(2 / (1 - 0.95**2))
 
@@ -44,7 +45,20 @@ def by_sorting(tuning, fresh):
     return fmean(fresh[sorted(range(len(means)), key=means.__getitem__)[0]].tolist())
 
 
+def gated(x, gate, value, narrow):
+    return (F.gelu(x @ gate) * (x @ value)) @ narrow
+
+
+def gated_by_hand(x, gate, value, narrow):
+    """One product for both halves, and GELU written out."""
+    g, v = (x @ torch.cat([gate, value], 1)).chunk(2, -1)
+    g = g * (1 + torch.erf(g / math.sqrt(2))) / 2
+    return torch.einsum("...h,hd->...d", g * v, narrow)
+
+
 RIGHT = [
+    ("check_gate", gated),
+    ("check_gate", gated_by_hand),
     ("check_seeds", paired),
     ("check_seeds", in_python),
     ("check_seeds", lambda *case: torch.stack(paired(*case))),
@@ -53,6 +67,17 @@ RIGHT = [
     ("check_fair", lambda *case: fair(*case).item()),
 ]
 WRONG = [
+    ("check_gate", lambda *parts: None, "not done yet"),
+    ("check_gate", lambda x, g, v, n: gated(x, v, g, n), "not the value"),
+    (
+        "check_gate",
+        lambda x, g, v, n: F.gelu(x @ g * (x @ v)) @ n,
+        "before the product",
+    ),
+    ("check_gate", lambda x, g, v, n: (x @ g).relu() * (x @ v) @ n, "GELU, not ReLU"),
+    ("check_gate", lambda x, g, v, n: F.gelu(x @ g) @ n, "the value is missing"),
+    ("check_gate", lambda x, g, v, n: (F.gelu(x @ g) + x @ v) @ n, "it doesn't add"),
+    ("check_gate", lambda x, g, v, n: F.gelu(x @ g) * (x @ v), "narrow it at the end"),
     ("check_seeds", lambda row, base: None, "not done yet"),
     ("check_seeds", lambda row, base: paired(base, row), "the wrong way around"),
     ("check_seeds", with_t(1.96), "1.96 is for many numbers"),

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from annotated_transformer.checks.common import (
@@ -11,11 +12,12 @@ from annotated_transformer.checks.common import (
     compare,
     exercise,
     need,
+    need_tensor,
     normal,
     plain,
 )
 
-__all__ = ["check_fair", "check_seeds"]
+__all__ = ["check_fair", "check_gate", "check_seeds"]
 
 T = 0.95 * math.sqrt(2 / (1 - 0.95**2))  # Student's t for 3 differences: 4.303
 
@@ -116,3 +118,34 @@ def check_fair(function: Answer) -> None:
             need(answer.numel() == 1, "return one number: the mean over fresh seeds")
         right = mean[means.argmin()].item()
         compare(float(answer), right, [(w.item(), what) for w, what in wrong])
+
+
+@exercise
+def check_gate(function: Answer) -> None:
+    """`my_gated(x, gate, value, narrow)`: a feed-forward layer with a GELU gate."""
+    for shape in ((4, 3), (2, 5, 3)):
+        x, gate, value = normal(*shape), normal(3, 7, seed=1), normal(3, 7, seed=2)
+        narrow, hidden = normal(7, 3, seed=3), F.gelu(x @ gate)
+        wrong = [
+            (
+                F.gelu(x @ value) * (x @ gate),
+                "the gate goes through GELU, not the value",
+            ),
+            (F.gelu(x @ gate * (x @ value)), "GELU comes before the product"),
+            (hidden * F.gelu(x @ value), "only the gate goes through GELU"),
+            (x @ gate * (x @ value), "the gate goes through GELU"),
+            (hidden + x @ value, "the gate multiplies, it doesn't add"),
+            ((x @ gate).relu() * (x @ value), "GELU, not ReLU"),
+            ((x @ gate).sigmoid() * (x @ value), "GELU, not a sigmoid"),
+            (F.silu(x @ gate) * (x @ value), "GELU, not SiLU"),
+            (hidden, "the value is missing: that is a layer without a gate"),
+        ]
+        right = hidden * (x @ value)
+        answer = function(x, gate, value, narrow)
+        need(
+            not isinstance(answer, Tensor) or answer.shape != right.shape,
+            "narrow it at the end: the width is that of x again",
+        )
+        found = need_tensor(answer, tuple(x.shape))
+        table = [(hid @ narrow, what) for hid, what in wrong]
+        compare(found, right @ narrow, table, "gelu(x W) * (x V), then narrow")
