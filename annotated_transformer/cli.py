@@ -435,6 +435,24 @@ def average(
 
 
 @app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    format: Annotated[str, typer.Option(help="onnx or ctranslate2.")],
+    model: Model = None,
+    quantization: Annotated[
+        str,
+        typer.Option(help="Kind of the weights' numbers: float32, int8 and others."),
+    ] = "float32",
+) -> None:
+    """Write a model for another runtime, with a script that translates without us."""
+    from annotated_transformer.export import export as write
+    from annotated_transformer.export import size
+
+    written = write(load(model), out, format=format, quantization=quantization)
+    print(f"{written}: {format}, {quantization}, {size(written) / 1e6:.1f} MB")
+
+
+@app.command()
 def download(
     data_dir: Annotated[
         Path | None,
