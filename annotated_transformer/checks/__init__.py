@@ -31,6 +31,7 @@ from annotated_transformer.checks.exercises.chapter_15 import *
 from annotated_transformer.checks.exercises.chapter_16 import *
 from annotated_transformer.checks.exercises.chapter_17 import *
 from annotated_transformer.checks.exercises.chapter_18 import *
+from annotated_transformer.checks.exercises.chapter_19 import *
 from annotated_transformer.checks.exercises.chapter_21 import *
 from annotated_transformer.checks.exercises.chapter_22 import *
 from annotated_transformer.checks.problems.attention import *

@@ -66,6 +66,7 @@ AROUND: list[tuple[str, list[tuple[str, str, str]]]] = [
         [
             ("Decoding", "15", "decoding"),
             ("The cache", "15", "cache"),
+            ("Later layers", "19", "variations"),
             ("One stack alone", "21", "families"),
             ("Eight bits", "22", "quantization"),
             ("Attention maps", "04", "recording"),
