@@ -124,9 +124,9 @@ def test_a_parser_learns_brackets_and_an_unknown_word_is_one():
 def test_a_layer_scale_of_one_changes_nothing_and_of_zero_leaves_the_input():
     import torch
 
-    from annotated_transformer.layer_scale import LayerScale
     from annotated_transformer.layers import PreNorm
     from annotated_transformer.studies.layer_scale import deep_sorter
+    from annotated_transformer.variations import LayerScale
 
     x = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
     plain = PreNorm(5, 0.0)

@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from annotated_transformer.config import TransformerConfig
-from annotated_transformer.layer_scale import add_layer_scale
 from annotated_transformer.lessons import Sorter, seeded, sorting_losses
 from annotated_transformer.schedule import cosine
 from annotated_transformer.studies import Measures, Settings, Study, rounded
 from annotated_transformer.training import adam, set_rate
+from annotated_transformer.variations import add_layer_scale
 
 STEPS, WARMUP, LAYERS = 250, 25, 20
 

@@ -52,7 +52,6 @@ AROUND: list[tuple[str, list[tuple[str, str, str]]]] = [
             ("The loop", "09", "training"),
             ("Learning rate", "10", "schedule"),
             ("Other optimizers", "19", "optimizers"),
-            ("LayerScale", "19", "layer_scale"),
             ("Checkpoints, averages", "09", "checkpoints"),
             ("History, best weights", "09", "progress"),
             ("Many processes", "09", "processes"),
