@@ -20,11 +20,16 @@ from annotated_transformer.errors import InputError
 from annotated_transformer.text import normalize
 from annotated_transformer.transformer import Transformer
 from annotated_transformer.translator import Translator
+from annotated_transformer.variations import rms_norms
 
 pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
 pytest.importorskip("ctranslate2", reason="the extra `export` is not installed")
 
-from annotated_transformer.export.to_ctranslate2 import search_with
+from annotated_transformer.export.to_ctranslate2 import (
+    copy_layer,
+    search_with,
+    specification,
+)
 
 GERMAN = [german for german, _ in sample_captions()["captions"]][:40]
 
@@ -143,6 +148,15 @@ def test_bad_input_is_one_line_that_says_what_to_do(tmp_path, shipped, monkeypat
     with pytest.raises(InputError, match=r"no_such_package missing: pip install"):
         bad(tmp_path, shipped)
     assert sorted(os.listdir(tmp_path)) == ["mine"]
+
+
+def test_norms_that_a_runtime_lacks_are_refused(tmp_path):
+    config = TransformerConfig(vocab_size=20, d_model=8, d_ff=16, n_heads=2, n_layers=1)
+    model = Transformer(config)
+    rms_norms(model)
+    spec = specification(config)
+    with pytest.raises(InputError, match="LayerNorm, not RMSNorm: use onnx"):
+        copy_layer(spec.encoder.layer[0], model.encoder.layers[0])
 
 
 def test_an_export_that_fails_leaves_nothing_behind(tmp_path, shipped, monkeypatch):

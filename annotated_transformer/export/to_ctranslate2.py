@@ -112,8 +112,12 @@ def copy_attention(spec: Any, attention: MultiHeadAttention) -> None:
         linear.weight = weight.contiguous()
 
 
-def copy_norm(spec: Any, norm: nn.LayerNorm) -> None:
-    """Gain and bias."""
+def copy_norm(spec: Any, norm: nn.Module) -> None:
+    """Gain and bias. Raises InputError for another norm than the paper's."""
+    if not isinstance(norm, nn.LayerNorm):
+        raise InputError(
+            f"this export has LayerNorm, not {type(norm).__name__}: use onnx"
+        )
     spec.gamma, spec.beta = norm.weight.detach(), norm.bias.detach()
 
 
