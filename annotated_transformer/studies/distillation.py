@@ -27,6 +27,7 @@ from annotated_transformer.runs import encode
 from annotated_transformer.schedule import cosine
 from annotated_transformer.scores import corpus_scores
 from annotated_transformer.special import EOS, PAD
+from annotated_transformer.studies import Study
 from annotated_transformer.training import adam, set_rate, train_step, validate
 from annotated_transformer.transformer import Transformer
 from annotated_transformer.translator import Translator
@@ -145,3 +146,11 @@ def measure(run: Mapping[str, Any]) -> dict[str, Any]:
         "steps": [step for step, _ in history],
         "losses": [round(loss, 4) for _, loss in history],
     }
+
+
+STUDY = Study(
+    about="students of 0.9 M parameters learn Multi30k's captions in 750 updates, from "
+    "references, or from the shipped model's translations or probabilities",
+    runs=[{"lesson": lesson, "seed": seed} for seed in range(3) for lesson in LESSONS],
+    measure=measure,
+)
