@@ -117,6 +117,7 @@ CHAPTERS: dict[int, tuple[str, ...]] = {
     17: ("heads", *ATTENTION),
     18: tuple(PARTS),
     19: tuple(PARTS),
+    20: tuple(PARTS),
     21: tuple(name for name in PARTS if name not in (*AROUND, *BETWEEN)),
     22: tuple(PARTS),
 }

@@ -33,15 +33,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from annotated_transformer.config import TransformerConfig
-from benchmarks.decoders import decoders
-from benchmarks.measure import (
+from annotated_transformer.speed import (
     interleave,
-    medium,
     product,
     random_batch,
     training_flops,
-    training_memory,
 )
+from benchmarks.decoders import decoders
+from benchmarks.measure import medium, training_memory
 from benchmarks.peers import MARIAN, OURS, PEERS, TORCH, X_TRANSFORMERS, training_step
 
 SIZES = TransformerConfig(

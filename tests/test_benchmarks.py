@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
-from torch.utils.flop_counter import FlopCounterMode
 
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.objectives import Objective
 from annotated_transformer.special import PAD
+from annotated_transformer.speed import random_batch
 from annotated_transformer.transformer import Transformer
 from benchmarks.__main__ import NEEDED, SIZES, markdown
 from benchmarks.decoders import copy_weights, decoders
-from benchmarks.measure import interleave, random_batch, training_flops, training_memory
+from benchmarks.measure import training_memory
 from benchmarks.peers import MARIAN, OURS, PEERS, TORCH, TorchTransformer, peer_loss
 
 pytestmark = [
@@ -108,20 +108,6 @@ def test_every_decoder_writes_the_same_tokens():
         assert len({token for ids in outputs["ours"] for token in ids}) > 3
         del outputs["CTranslate2 int8"]
         assert all(ids == outputs["ours"] for ids in outputs.values())
-
-
-def test_operations_by_formula_are_those_counted():
-    batch = random_batch(TINY, 2, 7)
-    with FlopCounterMode(display=False) as counter:
-        PEERS[MARIAN](TINY, "eager")(batch.src, batch.tgt_in)
-    assert training_flops(TINY, 2, 7) == 3 * counter.get_total_flops()
-
-
-def test_every_task_runs_once_a_round():
-    runs: list[str] = []
-    times = interleave({name: lambda n=name: runs.append(n) for name in "ab"}, rounds=3)
-    assert runs == ["b", "a", "a", "b", "b", "a", "a", "b"]
-    assert [len(seconds) for seconds in times.values()] == [3, 3]
 
 
 def test_memory_is_that_of_one_training():

@@ -32,6 +32,7 @@ from annotated_transformer.checks.exercises.chapter_16 import *
 from annotated_transformer.checks.exercises.chapter_17 import *
 from annotated_transformer.checks.exercises.chapter_18 import *
 from annotated_transformer.checks.exercises.chapter_19 import *
+from annotated_transformer.checks.exercises.chapter_20 import *
 from annotated_transformer.checks.exercises.chapter_21 import *
 from annotated_transformer.checks.exercises.chapter_22 import *
 from annotated_transformer.checks.problems.attention import *
