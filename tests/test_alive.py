@@ -147,8 +147,10 @@ def test_logits_are_the_packages(translator):
         torch.testing.assert_close(actual, expected, atol=1e-3, rtol=0)
 
 
-def test_every_tensor_can_be_seen_and_is_the_packages(translator):
-    src, tgt = translator.encode(SAMPLES[0]), [5, 7, 11]
+@pytest.mark.parametrize("row", [0, 7, 23])
+def test_every_tensor_can_be_seen_and_is_the_packages(row, translator):
+    src = translator.encode(SAMPLES[row])
+    tgt = [5, 7, 11, *src[:row]]
     (found,) = ask("tensors", [{"src": src, "tgt": tgt}])
     seen = {}
 
@@ -173,7 +175,11 @@ def test_every_tensor_can_be_seen_and_is_the_packages(translator):
     for part in ("query", "key", "value", "scores", "mask", "heads"):
         assert f"decoder.layers.2.self_attention.{part}" in found
     mask = found["decoder.layers.0.self_attention.mask"]
-    assert torch.tensor(mask["data"]).view(mask["shape"]).equal(torch.ones(4, 4).tril())
+    assert (
+        torch.tensor(mask["data"])
+        .view(mask["shape"])
+        .equal(torch.ones(len(tgt) + 1, len(tgt) + 1).tril())
+    )
 
 
 def test_words_look_where_the_package_says(translator):
@@ -239,12 +245,12 @@ def test_the_command_refuses_a_bad_option_in_one_line(option):
 
 
 def test_the_engine_is_small_and_needs_nothing():
-    files = list(ENGINE.glob("*.mjs"))
+    files = [path for path in ENGINE.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 300_000
-    for path in files:
+    for path in ENGINE.rglob("*.mjs"):
         lines = path.read_text("utf-8").splitlines()
         sources = [line.rpartition(" from ")[2] for line in lines if ' from "' in line]
-        assert all(s.startswith(('"./', '"node:')) for s in sources), path.name
+        assert all(s.startswith(('"./', '"../', '"node:')) for s in sources), path.name
     weights = sum(
         (PRETRAINED / name).stat().st_size
         for name in ("model.safetensors", "tokenizer.model", "settings.json")

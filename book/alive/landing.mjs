@@ -3,9 +3,10 @@
 // The weights are fetched when the sentence is first touched. Until they have come, the
 // page shows what it was built with.
 
+import { Engine, progressOf } from "./client.mjs";
+import { element, spaced, svg } from "./dom.mjs";
 import { LONGEST, refusal, warning } from "./hints.mjs";
 
-const SVG = "http://www.w3.org/2000/svg";
 const PAUSE = 350; // milliseconds without a key, before the slower search
 const demo = document.querySelector(".demo");
 const typed = demo.querySelector(".sentence.typed");
@@ -13,62 +14,23 @@ const written = demo.querySelector(".sentence.written");
 const figure = demo.querySelector("figure");
 const hint = demo.querySelector(".hint");
 
-/** An element with attributes and children; text stays text. */
-function element(name, attributes = {}, children = [], space = undefined) {
-  const made = space ? document.createElementNS(space, name) : document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
-/** Words with spaces between them. */
-function spaced(elements) {
-  return elements.flatMap((each, i) => (i ? [" ", each] : [each]));
-}
-
 // --- The worker -------------------------------------------------------------------------
-let worker, loaded;
-const waiting = new Map();
-
-function ask(what, of) {
-  const id = ask.next = (ask.next ?? 0) + 1;
-  return new Promise((resolve, reject) => {
-    waiting.set(id, { resolve, reject });
-    worker.postMessage({ id, what, of });
-  });
-}
-
-function load() {
-  if (loaded) return loaded;
-  worker = new Worker(new URL("worker.mjs", import.meta.url), { type: "module" });
-  worker.onmessage = ({ data }) => {
-    if (data.progress) return showProgress(data.progress);
-    const { resolve, reject } = waiting.get(data.id);
-    waiting.delete(data.id);
-    if (data.error === undefined) resolve(data.result);
-    else reject(Object.assign(new Error(data.error), { expected: data.expected }));
-  };
-  worker.onerror = () => {
-    for (const { reject } of waiting.values()) reject(new Error("the engine did not start"));
-    waiting.clear();
-  };
-  say("Loading the model …");
-  loaded = ask("load");
-  loaded.catch(() => {
-    loaded = undefined; // the next key tries again
-    worker.terminate();
+const engine = new Engine({
+  onProgress(progress) {
+    const { text, share } = progressOf(progress);
+    bar.hidden = false;
+    if (share !== null) bar.value = share;
+    if (note.textContent !== text) say(text);
+  },
+  onFail() {
     bar.hidden = true;
     say("The model could not be loaded. Type again to try once more.");
-  });
-  return loaded;
-}
+  },
+});
 
-function showProgress({ loaded: bytes, total }) {
-  const size = (n) => (n / 1e6).toFixed(1);
-  bar.hidden = false;
-  if (total) bar.value = bytes / total;
-  const text = `Loading the model, ${total ? `${size(total)} MB, once` : `${size(bytes)} MB so far`}`;
-  if (note.textContent !== text) say(text);
+function load() {
+  if (!engine.loaded) say("Loading the model …");
+  return engine.load();
 }
 
 // --- What is shown ------------------------------------------------------------------------
@@ -100,7 +62,6 @@ function prepare() {
 
 /** An attention map, as the book draws it: English words are rows, German ones columns. */
 function drawMap({ source, target, weights }) {
-  const svg = (name, attributes, children) => element(name, attributes, children, SVG);
   const cells = weights.flatMap((row, i) => row.map((weight, j) => svg("rect", {
     x: j * 30, y: i * 26, width: 29, height: 25, rx: 3, "data-row": i, "data-column": j,
     style: `--w:${weight.toFixed(2)}`,
@@ -173,7 +134,7 @@ async function translate(beamSize = 1) {
   try {
     await load();
     bar.hidden = true;
-    const started = performance.now(), found = await ask("look", { text, beamSize });
+    const started = performance.now(), found = await engine.ask("look", { text, beamSize });
     demo.dataset.milliseconds = Math.round(performance.now() - started);
     if (!refusal(box.value)) {
       if (box.value === text || !shown) show(found);
@@ -186,7 +147,7 @@ async function translate(beamSize = 1) {
   } finally {
     busy = false;
   }
-  if (box.value !== text && loaded) translate();
+  if (box.value !== text && engine.loaded) translate();
 }
 
 box.addEventListener("focus", () => translate(shown ? 1 : 4), { once: true });
@@ -211,7 +172,7 @@ demo.addEventListener("point", async ({ detail: row }) => {
   }
   found.known ??= {};
   const { src, output, rows } = found;
-  found.known[row] ??= ask("alternatives", { found: { src, output, rows }, row: Number(row) });
+  found.known[row] ??= engine.ask("alternatives", { found: { src, output, rows }, row: Number(row) });
   const words = await found.known[row];
   if (asked !== row || shown !== found) return;
   const percent = (p) => (p < 0.01 ? "under 1 %" : `${Math.round(100 * p)} %`);

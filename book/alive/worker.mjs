@@ -3,6 +3,7 @@
 // A message { id, what, of } is answered by { id, result } or { id, error }; while the
 // weights come, { progress } tells how many bytes have, and of how many.
 
+import { about, embeddings, run } from "./experiment.mjs";
 import { InputError, Translator } from "./translator.mjs";
 
 const FOLDER = new URL("model/", import.meta.url); // put beside this file by the book
@@ -37,6 +38,9 @@ const answers = {
   },
   look: ({ text, beamSize }) => translator.look(text, { beamSize }),
   alternatives: ({ found, row }) => translator.alternatives(found, row),
+  about: () => about(translator),
+  run: (asked) => run(translator, asked),
+  embeddings: (ids) => embeddings(translator, ids),
 };
 
 self.onmessage = async ({ data: { id, what, of } }) => {

@@ -101,6 +101,14 @@ function translateHere(demo) {
   );
 }
 
+// The page "alive" runs where the model can be fetched; elsewhere it says what to do.
+function comeAlive(page) {
+  if (location.protocol === "file:") return;
+  page.hidden = false;
+  document.querySelector(".alive-off").remove();
+  import("./alive/page/main.mjs");
+}
+
 // Two names that the theme's own buttons lack for those who cannot see them.
 function nameButtons() {
   for (const summary of document.querySelectorAll("nav.bd-links summary")) {
@@ -132,6 +140,8 @@ document.addEventListener("DOMContentLoaded", () => {
     pointAtWords(demo);
     translateHere(demo);
   }
+  const page = document.querySelector("#alive-look");
+  if (page) comeAlive(page);
   reachScrolling();
   window.addEventListener("resize", reachScrolling);
 });

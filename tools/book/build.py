@@ -15,7 +15,7 @@ from annotated_transformer.recipes import SETTINGS
 from annotated_transformer.tokenizers import SUBWORD_FILE
 from annotated_transformer.translator import PRETRAINED
 from tools import lanes
-from tools.book import pages
+from tools.book import alive, pages
 from tools.book.chapters import MODEL_CARD, linked_cells, prepare
 from tools.book.course import ROOT, Course, as_json, label
 from tools.book.palette import palette
@@ -70,10 +70,10 @@ def assets(source: Path, npm: Path, course: Course) -> None:
                 shutil.copy(files / f"{font}-{script}-{cut}.woff2", folder / "fonts")
     for path in (course.root / "book" / "style").iterdir():
         shutil.copy(path, folder)
-    alive = shutil.copytree(course.root / "book" / "alive", folder / "alive")
-    (alive / "model").mkdir()
+    engine = shutil.copytree(course.root / "book" / "alive", folder / "alive")
+    (engine / "model").mkdir()
     for name in (WEIGHTS, SUBWORD_FILE, SETTINGS):
-        shutil.copy(PRETRAINED / name, alive / "model")
+        shutil.copy(PRETRAINED / name, engine / "model")
     (folder / "palette.css").write_text(palette(), "utf-8")
     terms = {term: definition for term, definition, _ in course.glossary}
     (folder / "terms.js").write_text(
@@ -102,6 +102,7 @@ def prepare_source(source: Path, course: Course, npm: Path) -> None:
             f"book/{name}.md": (course.root / "book" / f"{name}.md").read_text("utf-8")
             for name in ("help", "notation", "doctor", "patients")
         },
+        f"{alive.PAGE}.md": alive.page(course, pages.picture(course)),
         "book/bibliography.md": pages.bibliography(course),
         "book/model_card.md": (course.root / MODEL_CARD).read_text("utf-8"),
         "api/index.md": pages.api_index(course),
@@ -128,6 +129,7 @@ def for_sphinx(course: Course) -> dict:
             rows[chapter.box_anchor(cell)] = label(row["topic"])
     origins = {f"api/{m}": course.origin(m) for m in course.modules}
     origins |= {
+        alive.PAGE: "book/alive/page/tour.yml",
         "book/paper": "book/paper_map.yml",
         "book/departures": "book/departures.yml",
         "book/glossary": "book/glossary.md",
@@ -148,6 +150,10 @@ def for_sphinx(course: Course) -> dict:
         "terms": [term for term, _, _ in course.glossary],
         "proofs": {test: label(test) for test in course.proofs()},
         "departures": rows,
+        "alive": {
+            number: [figure["words"], alive.state(figure["show"])]
+            for number, figure in alive.data(course, "figures").items()
+        },
         "origins": origins,
         "notebooks": {c.doc: str(c.path) for c in course.notebooks},
     }

@@ -150,6 +150,17 @@ def figures(app: Sphinx, doctree: nodes.document) -> None:
         else:
             paragraph["ids"].append(name)
         name_target(app, docname, name, name, f"Fig. {match[1]}")
+        if match[1] in app.config.course["alive"]:
+            see_it_move(app, paragraph, *app.config.course["alive"][match[1]])
+
+
+def see_it_move(app: Sphinx, caption: nodes.Element, words: str, state: str) -> None:
+    """Below a caption, a link to where the page "alive" moves the same thing."""
+    page = app.builder.get_relative_uri(app.env.docname, "book/alive")
+    text = f"Alive: {words[0].lower()}{words[1:]}"
+    link = nodes.reference("", text, refuri=page + state, internal=True)
+    below = nodes.paragraph("", "", link, classes=["see"])
+    caption.parent.insert(caption.parent.index(caption) + 1, below)
 
 
 def equations(app: Sphinx, doctree: nodes.document) -> None:

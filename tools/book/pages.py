@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 from tools import lanes, sync
+from tools.book import alive
 from tools.book.chapters import ARXIV, links_out, paper_parts
 from tools.book.course import LESSONS, ROOT, Chapter, Course, label
 from tools.book.drawing import code_map
@@ -90,6 +91,7 @@ def toc(course: Course) -> dict[str, Any]:
     pages: list[dict[str, Any]] = [{"file": f"book/{page}"} for page in BOOK_PAGES]
     modules = [{"file": f"api/{module}"} for module in course.modules]
     pages.append({"file": "api/index", "sections": modules})
+    sections.append({"caption": "See it move", "chapters": [{"file": alive.PAGE}]})
     sections.append({"caption": "Teach", "chapters": [{"file": p} for p in TEACHING]})
     sections.append({"caption": "To look up", "chapters": pages})
     return {"format": "jb-book", "root": "index", "parts": sections}
@@ -575,6 +577,12 @@ def attention_map(source: list[str], target: list[str], weights: Weights) -> str
     )
 
 
+def picture(course: Course) -> str:
+    """The landing page's attention map."""
+    found = course.data("landing.yml")
+    return attention_map(found["source"], found["target"], found["weights"])
+
+
 def demo(landing: dict[str, Any]) -> str:
     """A sentence, its translation and its attention map, to point at."""
     source, target = landing["source"], landing["target"]
@@ -592,7 +600,8 @@ a model that translates German.</p>
 <p class="name">You type</p><p class="sentence typed">{german}</p>
 <p class="name">It writes</p><p class="sentence written">{english}</p>
 <p class="hint">Point at an English word: the German words that it looked at light up.
-Translated by the model that ships with the course; the map is its cross-attention.</p>
+Translated by the model that ships with the course; the map is its cross-attention.
+<a href="{alive.PAGE}.html">Open all its numbers: the Transformer, alive</a></p>
 </div>
 <figure>{picture}</figure>
 </div>"""

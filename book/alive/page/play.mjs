@@ -1,0 +1,186 @@
+// What a reader can change: the search, the positions, the mask, heads and sub-layers.
+
+import { logSoftmax } from "../arithmetic.mjs";
+import { element, spaced } from "../dom.mjs";
+import { thumbnail } from "./maps.mjs";
+import { table } from "./panels.mjs";
+import { defaults } from "./state.mjs";
+import { beamTree } from "./tree.mjs";
+import { digits, label, percent } from "./words.mjs";
+
+const SEARCHES = { beam: "Beam", greedy: "Greedy", sample: "Sampling" };
+const TOP_K = [0, 1, 2, 5, 10, 50];
+const CHANGES = ["search", "width", "alpha", "temperature", "topk", "seed", "off", "positions", "mask"];
+
+/** The words of a name: "decoder.layers.1.cross_attention" in a table. */
+export function inWords(name) {
+  const [, stack, layer, part, head] = /^(\w+)\.layers\.(\d+)\.(\w+?)(?:\.head\.(\d+))?$/.exec(name) ?? [];
+  if (!stack) return name;
+  const words = `${stack}, layer ${layer}, ${part.replace("_", "-")}`;
+  return head === undefined ? words : `${words}, head ${head}`;
+}
+
+/** The words of a text, those marked that another text lacks in this order. */
+export function marked(text, other) {
+  const a = text.split(" "), b = other.split(" ");
+  const common = Array.from({ length: a.length + 1 }, () => new Array(b.length + 1).fill(0));
+  for (let i = a.length - 1; i >= 0; i--) {
+    for (let j = b.length - 1; j >= 0; j--) {
+      common[i][j] = a[i] === b[j] ? common[i + 1][j + 1] + 1 : Math.max(common[i + 1][j], common[i][j + 1]);
+    }
+  }
+  const words = [];
+  for (let i = 0, j = 0; i < a.length; i++) {
+    while (j < b.length && a[i] !== b[j] && common[i][j + 1] > common[i + 1][j]) j++;
+    if (a[i] === b[j]) {
+      j++;
+      words.push(a[i]);
+    } else words.push(element("mark", {}, a[i]));
+  }
+  return spaced(words);
+}
+
+export class Play {
+  constructor(root, set) {
+    this.root = root;
+    this.set = set;
+    this.result = element("div", { class: "result", "aria-live": "polite" });
+    this.search = element("fieldset", { class: "search" });
+    this.parts = element("fieldset", { class: "parts" });
+    this.tree = element("div", { class: "below" });
+    root.replaceChildren(this.result, this.search, this.parts, this.tree);
+  }
+
+  show({ state, run, about }) {
+    this.showResult(state, run);
+    this.showSearch(state, about);
+    this.showParts(state, about);
+    const below = [];
+    if (run.tree) below.push(beamTree({ tree: run.tree, width: state.width, alpha: state.alpha ?? about.alpha }));
+    if (run.open) below.unshift(future(state, run, about));
+    this.tree.replaceChildren(...below);
+  }
+
+  showResult(state, run) {
+    const changed = run.translation !== run.unchanged;
+    const touched = CHANGES.some((key) => String(state[key]) !== String(defaults()[key]));
+    const { off, positions } = run.question.changes, parts = off.length > 0 || !positions; // of this run
+    const line = (name, words, data) => element("p", { "data-result": data }, [
+      element("span", { class: "name" }, name), element("span", { class: "words" }, words),
+    ]);
+    this.result.replaceChildren(
+      ...(parts ? [line("All parts on", marked(run.unchanged, run.translation), "unchanged")] : []),
+      line(parts ? "With your changes" : "Translation", parts ? marked(run.translation, run.unchanged) : [run.translation], "now"),
+      ...(parts && !changed ? [element("p", { class: "note" }, "The same: for this sentence, the model can do without.")] : []),
+      ...(touched ? [element("button", { type: "button", "data-key": "reset", click: () => this.reset() }, "Put everything back")] : []),
+    );
+  }
+
+  reset() {
+    const start = defaults();
+    this.set(Object.fromEntries(CHANGES.map((key) => [key, start[key]])));
+  }
+
+  range({ key, words, value, min, max, step, written = String(value) }) {
+    const output = element("output", {}, written);
+    return element("label", { class: "range" }, [
+      element("span", {}, words),
+      element("input", {
+        type: "range", min, max, step, value, "data-key": key,
+        input: (event) => { output.textContent = event.target.value; },
+        change: (event) => this.set({ [key]: Number(event.target.value) }),
+      }),
+      output,
+    ]);
+  }
+
+  showSearch(state, about) {
+    const radios = Object.entries(SEARCHES).map(([key, words]) => element("label", {}, [
+      element("input", {
+        type: "radio", name: "alive-search", value: key, checked: state.search === key, "data-key": `search.${key}`,
+        change: () => this.set({ search: key }),
+      }),
+      ` ${words}`,
+    ]));
+    const more = {
+      beam: () => [
+        this.range({ key: "width", words: "Width", value: state.width, min: 1, max: 5, step: 1 }),
+        this.range({ key: "alpha", words: "Length penalty α", value: state.alpha ?? about.alpha, min: 0, max: 2, step: 0.1 }),
+      ],
+      greedy: () => [],
+      sample: () => [
+        this.range({ key: "temperature", words: "Temperature", value: state.temperature, min: 0.1, max: 2, step: 0.1 }),
+        element("label", { class: "range" }, [
+          element("span", {}, "Top-k"),
+          element("select", { "data-key": "topk", change: (event) => this.set({ topk: Number(event.target.value) }) },
+            TOP_K.map((k) => element("option", { value: k, selected: k === state.topk }, k ? String(k) : "all"))),
+        ]),
+        element("button", { type: "button", "data-key": "draw", click: () => this.set({ seed: state.seed + 1 }) }, "Draw again"),
+      ],
+    }[state.search]();
+    this.search.replaceChildren(element("legend", {}, "How the next piece is chosen"),
+      element("div", { class: "choices" }, radios), ...more);
+  }
+
+  showParts(state, about) {
+    const press = (name, words, title) => element("button", {
+      type: "button", class: "part", "data-key": `part.${name}`, "data-part": name, "aria-label": title,
+      "aria-pressed": String(state.off.includes(name)),
+      click: () => {
+        const { off } = state;
+        this.set({ off: off.includes(name) ? off.filter((each) => each !== name) : [...off, name] });
+      },
+    }, words);
+    const rows = about.sublayers.map((name) => {
+      const heads = name.endsWith("_attention") ? about.config.n_heads : 0;
+      return [
+        inWords(name).replace("encoder, layer", "encoder").replace("decoder, layer", "decoder"),
+        Array.from({ length: heads }, (_, h) => press(`${name}.head.${h}`, String(h), `${inWords(name)}, head ${h}: off`)),
+        press(name, "all", `all of ${inWords(name)}: off`),
+      ];
+    });
+    const check = (key, words) => element("label", {}, [
+      element("input", {
+        type: "checkbox", checked: !state[key], "data-key": key, change: (event) => this.set({ [key]: event.target.checked ? 0 : 1 }),
+      }),
+      ` ${words}`,
+    ]);
+    this.parts.replaceChildren(element("legend", {}, "What is switched off"),
+      element("div", { class: "choices" }, [check("positions", "Remove the positions"), check("mask", "Unmask the future")]),
+      table(["sub-layer", "heads", "whole"], rows, { class: "numbers switchboard" }));
+  }
+}
+
+/** What each row says of the word that it must write, with the mask and without. */
+function future(state, run, about) {
+  const width = about.config.vocab_size, count = run.tgt.length;
+  const chance = (tensors, i) => {
+    const row = tensors.logits.data.slice(i * width, (i + 1) * width);
+    row[0] = row[1] = -Infinity;
+    return Math.exp(logSoftmax(row)[run.next[i].id]);
+  };
+  const layer = Math.min(state.layer, about.config.n_layers - 1), head = Math.min(state.head, about.config.n_heads - 1);
+  const name = `decoder.layers.${layer}.self_attention.weights`;
+  const small = (tensors, words) => element("figure", {}, [
+    thumbnail({ rows: run.tgt, columns: run.tgt, at: (i, j) => tensors[name].data[(head * count + i) * count + j] }),
+    element("figcaption", {}, words),
+  ]);
+  const mask = run.tensors["decoder.layers.0.self_attention.mask"].data;
+  const hidden = (i) => Array.from({ length: i + 1 }, (_, j) => mask[i * count + j]).filter((seen) => !seen).length;
+  const most = Math.max(...run.tgt.map((_, i) => Math.abs(chance(run.tensors, i) - chance(run.open, i))));
+  return element("section", { class: "future" }, [
+    element("h3", {}, "The future unmasked"),
+    element("p", {}, "Decoding does not change. A step asks with the newest token alone, and everything in the cache is older: " +
+      `of the ${state.step + 1} columns of this step's row, the mask hides ${hidden(state.step)}. Keys and values of earlier ` +
+      "tokens were computed before this one existed, and stay as they are."),
+    element("p", {}, "Training does change. There, all rows of the whole sentence run at once, and without the mask a row sees " +
+      "the very word that it must write. This model was trained with the mask. Without it, its probability for that word " +
+      `changes by up to ${digits(100 * most, 1)} points here.`),
+    element("div", { class: "pair" }, [
+      small(run.tensors, `Layer ${layer}, head ${head}, masked`), small(run.open, `Layer ${layer}, head ${head}, unmasked`),
+    ]),
+    table(["row", "must write", "masked", "unmasked"], run.tgt.map((token, i) => [
+      label(token.piece), label(run.next[i].piece), percent(chance(run.tensors, i)), percent(chance(run.open, i)),
+    ])),
+  ]);
+}
