@@ -159,3 +159,71 @@ def test_a_moving_average_is_pytorchs_and_forgets_as_its_memory_says():
     kept = keeper.weights()
     assert kept["plain"]["weight"].unique() == 2.5 and kept["last"]["bias"].any()
     assert len(keeper.recent) == 2
+
+
+def few(monkeypatch, *, sentences=3):
+    """The study of forms on a few sentences."""
+    from annotated_transformer.corpora import sample_captions
+    from annotated_transformer.studies import forms
+
+    captions = sample_captions()["captions"][:sentences]
+    texts = tuple(map(list, zip(*captions, strict=True)))
+    monkeypatch.setattr(forms, "split", lambda: texts)
+    monkeypatch.setattr(forms, "multi30k", lambda: {"validation": captions})
+    for made in (forms.plain_texts, forms.engine_texts, forms.least_missed):
+        made.cache_clear()
+    return forms
+
+
+PYTORCH = ["float32", "fast path", "bfloat16", "int8 by hand", "int8 PyTorch"]
+
+
+@pytest.mark.parametrize("form", [*PYTORCH, "12 heads fewer"])
+def test_a_form_of_pytorchs_translates_and_weighs_what_its_numbers_weigh(
+    form, monkeypatch
+):
+    forms = few(monkeypatch)
+    translate, n_bytes = forms.by_pytorch(form)
+    texts = translate(forms.split()[0])
+    assert all(text.endswith(".") for text in texts)
+    weights = 3_876_864
+    head = 4 * 192 * 32
+    expected = {
+        "float32": 4 * weights,
+        "fast path": 4 * weights,
+        "bfloat16": 2 * weights,
+        "12 heads fewer": 4 * (weights - 12 * head),
+    }
+    if form in expected:
+        assert n_bytes == expected[form]
+    else:
+        assert weights < n_bytes < 2 * weights
+
+
+def test_float32_is_measured_without_the_fast_path(monkeypatch):
+    import torch
+
+    from annotated_transformer import decoding
+
+    forms = few(monkeypatch)
+    seen = []
+
+    def spy(model, src):
+        seen.append((torch.get_float32_matmul_precision(), model.training))
+        return decoding.greedy_search(model, src)
+
+    monkeypatch.setattr(forms, "greedy_search", spy)
+    for form in ("float32", "fast path"):
+        forms.by_pytorch(form)[0](forms.split()[0])
+    assert [precision for precision, _ in seen] == ["highest", "medium"]
+
+
+def test_the_heads_that_leave_are_all_different_and_each_attention_keeps_one(
+    monkeypatch,
+):
+    forms = few(monkeypatch)
+    chosen = forms.least_missed(45)
+    assert len(set(chosen)) == 45
+    by_name = [[h for other, h in chosen if other == name] for name, _ in chosen]
+    assert max(map(len, by_name)) == 5
+    assert forms.least_missed(12) == chosen[:12]

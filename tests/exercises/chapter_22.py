@@ -44,8 +44,8 @@ def row_by_row(weight):
     return torch.stack(rows)
 
 
-def one_scale(weight):
-    scale = weight.abs().max() / 127
+def one_scale(weight, top=127):
+    scale = weight.abs().max() / top
     return (weight / scale).round() * scale
 
 
@@ -63,7 +63,36 @@ def by_kl(student, teacher):
     return kl - (p * p.log()).sum(-1).mean()
 
 
+def grouped(weight, size, top=7):
+    parts = weight.unflatten(1, (-1, size))
+    scale = parts.abs().amax(-1, keepdim=True) / top
+    return ((parts / scale).round() * scale).flatten(1)
+
+
+def group_by_group(weight, size):
+    parts = []
+    for part in weight.split(size, dim=1):
+        scale = part.abs().max(1, keepdim=True).values / 7
+        parts.append((part / scale).round().clamp(-7, 7) * scale)
+    return torch.cat(parts, 1)
+
+
+def bfloat16(x, digits=8):
+    mantissa, exponent = torch.frexp(x)
+    return torch.ldexp((mantissa * 2**digits).round(), exponent - digits)
+
+
+def by_bits(x):
+    bits = x.contiguous().view(torch.int32)
+    even = (bits >> 16) & 1
+    return ((bits + 0x7FFF + even) & ~0xFFFF).view(torch.float32)
+
+
 RIGHT = [
+    ("check_four_bits", grouped),
+    ("check_four_bits", group_by_group),
+    ("check_bfloat16", bfloat16),
+    ("check_bfloat16", by_bits),
     ("check_zero_point", shifted),
     ("check_zero_point", in_a_loop),
     ("check_zero_point", by_pytorch),
@@ -74,6 +103,28 @@ RIGHT = [
     ("check_distilled", by_kl),
 ]
 WRONG = [
+    ("check_four_bits", lambda weight, size: None, "not done yet"),
+    ("check_four_bits", lambda weight, size: rounded(weight, 7), "for the whole row"),
+    ("check_four_bits", lambda weight, size: one_scale(weight, 7), "the whole matrix"),
+    ("check_four_bits", lambda weight, size: grouped(weight, size, 127), "eight bits"),
+    ("check_four_bits", lambda weight, size: grouped(weight, size, 8), "from -7 to 7"),
+    (
+        "check_four_bits",
+        lambda weight, size: grouped(weight, weight.size(1) // size),
+        "not how many groups",
+    ),
+    ("check_four_bits", lambda weight, size: weight, "nothing is rounded"),
+    ("check_bfloat16", lambda x: None, "not done yet"),
+    ("check_bfloat16", lambda x: bfloat16(x, 7), "seven digits"),
+    ("check_bfloat16", lambda x: bfloat16(x, 11), "float16's eleven"),
+    ("check_bfloat16", lambda x: x.half().float(), "float16's eleven"),
+    (
+        "check_bfloat16",
+        lambda x: (x.contiguous().view(torch.int32) & ~0xFFFF).view(torch.float32),
+        "cut off",
+    ),
+    ("check_bfloat16", lambda x: (x * 256).round() / 256, "not from the point"),
+    ("check_bfloat16", lambda x: x, "nothing is rounded"),
     ("check_zero_point", lambda x: None, "not done yet"),
     ("check_zero_point", lambda x: x, "nothing is rounded"),
     ("check_zero_point", lambda x: one_scale(x), "that is symmetric"),

@@ -1,4 +1,4 @@
-"""Checks of chapter 22, Shipping it: one for each exercise."""
+"""Checks of chapter 22, Shipping it, and of 22 Deeper: one for each exercise."""
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,13 @@ from annotated_transformer.checks.common import (
 )
 from annotated_transformer.checks.problems.int8 import TOP, matrices
 
-__all__ = ["check_distilled", "check_rounded_rows", "check_zero_point"]
+__all__ = [
+    "check_bfloat16",
+    "check_distilled",
+    "check_four_bits",
+    "check_rounded_rows",
+    "check_zero_point",
+]
 
 
 def _shifted(x: Tensor, low: Tensor, high: Tensor, steps: int = 255) -> Tensor:
@@ -132,3 +138,71 @@ def check_distilled(function: Answer) -> None:
         values = [(value.item(), message) for value, message in mistakes]
         compare(found, right.item(), values, f"{labels} labels, {vocab} tokens")
     need_gradient(function, _distilled, student, teacher, first=1)
+
+
+def _grouped(weight: Tensor, size: int, top: int = 7) -> Tensor:
+    return _rows(weight.reshape(-1, size), top).view_as(weight)
+
+
+@exercise
+def check_four_bits(function: Answer) -> None:
+    """`my_four_bits(weight, size)`: four bits, a scale for each `size` of a row."""
+    for rows, columns, size in ((5, 12, 3), (8, 8, 4), (3, 14, 7)):
+        weight = normal(rows, columns, seed=columns)
+        weight *= 4.0 ** (torch.arange(rows * columns).view(rows, columns) // size % 3)
+        with errors_mean("the shapes do not fit: {error}"):
+            answer = function(weight.clone(), size)
+        found = need_tensor(answer, tuple(weight.shape))
+        need(found.isfinite().all(), "something is not finite: what was divided?")
+        parts = weight.reshape(-1, size)
+        scale = (parts.abs().amax(1, keepdim=True) / 7).expand_as(parts)
+        scale = scale.reshape(weight.shape)
+        whole = weight.abs().max() / 7
+        mistakes = [
+            (_rows(weight, 7), "one scale for the whole row: each group has its own"),
+            ((weight / whole).round() * whole, "one scale for the whole matrix"),
+            (_grouped(weight, size, 127), "that is eight bits: divide by 7"),
+            (_grouped(weight, size, 8), "divide by 7: codes go from -7 to 7"),
+            (_grouped(weight, size, 15), "divide by 7: codes go from -7 to 7"),
+            (_grouped(weight, columns // size), "`size` is how many share a scale, "
+             "not how many groups a row has"),
+            ((weight / scale).round(), "these are the codes: times the scale"),
+            ((weight / scale).trunc() * scale, "cut off, not rounded: .round()"),
+            (weight, "nothing is rounded: codes are whole numbers"),
+        ]  # fmt: skip
+        units = [(wrong / scale, message) for wrong, message in mistakes]
+        case = f"{rows} rows of {columns}, {size} to a scale"
+        compare(found / scale, (weight / scale).round(), units, case, 1e-3)
+
+
+def _bfloat16(x: Tensor, digits: int = 8) -> Tensor:
+    mantissa, exponent = torch.frexp(x)
+    return torch.ldexp((mantissa * 2**digits).round() / 2**digits, exponent)
+
+
+@exercise
+def check_bfloat16(function: Answer) -> None:
+    """`my_bfloat16(x)`: the nearest number of eight binary digits, still float32."""
+    for seed in (0, 1):
+        x = normal(6, 7, seed=seed) * 10.0 ** torch.arange(-2, 5)
+        x[0, :4] = torch.tensor([0.0, 1.0, 257.0, 259.0])  # two are ties: to even
+        found = need_tensor(function(x.clone()), tuple(x.shape))
+        need(found.isfinite().all(), "something is not finite: what of 0?")
+        right = x.bfloat16().float()
+        mantissa, exponent = torch.frexp(x)
+        units = torch.ldexp(torch.ones_like(x), exponent - 8)  # one in the last digit
+        cut = torch.ldexp((mantissa * 256).trunc() / 256, exponent)
+        away = (mantissa.abs() * 256 + 0.5).floor() / 256 * mantissa.sign()
+        seven = "that is seven digits: the first is not stored, but counts"
+        mistakes = [
+            (_bfloat16(x, 7), seven),
+            (_bfloat16(x, 9), "that is nine digits: one too many"),
+            (_bfloat16(x, 11), "that is float16's eleven digits"),
+            (cut, "cut off, not rounded: .round()"),
+            (torch.ldexp(away, exponent), "a tie goes to the even one: .round()"),
+            ((x * 256).round() / 256, "the digits count from the first one of each "
+             "number, not from the point"),
+            (x, "nothing is rounded"),
+        ]  # fmt: skip
+        steps = [(wrong / units, message) for wrong, message in mistakes]
+        compare(found / units, right / units, steps, "in units of the last digit", 1e-4)
