@@ -132,6 +132,8 @@ def test_the_landing_page_translates_what_is_typed(browser, address):
         weighed.wait_for()
         assert "repairing" in weighed.inner_text()
         assert "fixing at repariert" in page.locator(".map").get_attribute("aria-label")
+        inside = page.locator(".demo a", has_text="alive").get_attribute("href")
+        assert "alive.html#text=Eine+Frau+wartet" in inside
         page.add_script_tag(path=AXE)
         assert page.evaluate(SCAN) == []
         page.set_viewport_size(PHONE)

@@ -13,6 +13,7 @@ const typed = demo.querySelector(".sentence.typed");
 const written = demo.querySelector(".sentence.written");
 const figure = demo.querySelector("figure");
 const hint = demo.querySelector(".hint");
+const inside = hint.querySelector("a"); // to the page that opens all numbers
 
 // --- The worker -------------------------------------------------------------------------
 const engine = new Engine({
@@ -103,6 +104,7 @@ function show(found) {
     element("button", { type: "button", class: "word", "data-row": i }, [word]));
   written.replaceChildren(...spaced(buttons));
   figure.replaceChildren(...(found.target.length ? [drawMap(found)] : []));
+  inside.hash = found.sentence === original ? "" : new URLSearchParams({ text: found.sentence });
   demo.classList.remove("stale");
 }
 

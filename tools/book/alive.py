@@ -84,6 +84,7 @@ def page(course: Course, picture: str) -> str:
     """The page. `picture` is shown where there are no scripts."""
     boxes = "\n".join(box(course, entry) for entry in data(course, "boxes"))
     tour = "\n".join(step(entry) for entry in data(course, "tour"))
+    n_steps = len(data(course, "tour"))
     return f"""\
 ---
 html_theme.sidebar_secondary.remove: true
@@ -92,10 +93,11 @@ html_theme.sidebar_secondary.remove: true
 
 ```{{raw}} html
 <link rel="stylesheet" href="{FOLDER}/page.css">
-<p class="lead">The model that ships with the course, encoder and decoder, at work in
+<p class="intro">The model that ships with the course, encoder and decoder, at work in
 this page. Type German, open a box, switch a part off. All numbers are computed here;
 nothing that you type leaves your browser. The address follows what you do: copy it, and
-it opens the same head at the same step.</p>
+it opens the same head at the same step.
+<a href="#a-tour-in-{n_steps}-steps">The tour</a> shows where to look first.</p>
 <p class="alive-off">The model does not run here yet. With JavaScript, it does, from
 any web server; from a folder on a disk, run <code>make book-serve</code> and open the
 page that it names. Without it, the tour and the list of boxes below read as well.</p>
@@ -113,7 +115,7 @@ trained to do without them; that it often can is a finding, not a rule.</p>
 <div class="alive" id="alive-play"></div>
 ```
 
-## A tour in {len(data(course, "tour"))} steps
+## A tour in {n_steps} steps
 
 ```{{raw}} html
 <p>One sentence, whose verb stands at the end of its clause: <em lang="de">Eine Frau
@@ -134,5 +136,10 @@ for each piece; the piece that comes out at the top is the next input below.</p>
 <dl class="alive boxes">
 {boxes}
 </dl>
+<p>Others have opened decoders without an encoder:
+<a href="https://github.com/poloclub/transformer-explainer">Transformer Explainer</a>
+runs GPT-2 in the browser, and
+<a href="https://github.com/bbycroft/llm-viz">LLM Visualization</a> draws in three
+dimensions a small network that sorts letters.</p>
 ```
 """

@@ -19,7 +19,7 @@ const known = new Map(
   [...document.querySelectorAll("[data-boxes]")].flatMap((entry) =>
     entry.dataset.boxes.split(" ").map((box) => [box, entry])));
 
-let state = read(location.hash.length > 1 ? location.hash : FIRST), run = null, about = null, view = null;
+let state = read(location.hash.includes("=") ? location.hash : FIRST), run = null, about = null, view = null;
 let busy = false, failed = false, asked = "";
 
 // --- The parts of the page ------------------------------------------------------------------
@@ -43,7 +43,7 @@ const note = element("p", { class: "note", role: "status" });
 const bar = element("progress", { max: "1", value: "0", hidden: true, "aria-label": "Model loaded" });
 const german = element("p", { class: "ribbon", lang: "de" }), english = element("p", { class: "ribbon", lang: "en" });
 const slider = element("input", { type: "range", min: "0", max: "0", value: "0", id: "alive-step" });
-const told = element("output", { class: "told", for: "alive-step" });
+const told = element("output", { class: "told", for: "alive-step", "aria-live": "off" });
 const inside = element("section", { id: "alive-panel", "aria-labelledby": "alive-panel-title" });
 const changes = element("p", { class: "changes", hidden: true });
 const figure = new Figure(open, (layer) => set({ layer, row: null, col: null }));
@@ -70,12 +70,20 @@ function build() {
       step(-1, "One step back", "‹"), slider, step(1, "One step on", "›"), told,
     ]),
     changes,
-    element("div", { class: "inside" }, [figure.root, inside]),
+    element("div", { class: "inside" }, [
+      element("div", { class: "whole" }, [figure.root, element("p", { class: "legend" },
+        "The strip in a box is the vector that leaves it now, blue below zero, orange above: on the left of the German piece " +
+        "chosen above, on the right of the newest English piece.")]),
+      inside,
+    ]),
   );
-  inside.append(element("h3", { id: "alive-panel-title" }, "Open a box"), element("p", {},
-    "Choose any box of the figure: it opens to the numbers that this sentence made there, at this decoding step. " +
-    "The strip of color in a box is the vector that leaves it now: of the German piece chosen above on the left, of the newest " +
-    "English piece on the right."));
+  closed();
+}
+
+/** What stands beside the figure while no box is open. */
+function closed() {
+  inside.replaceChildren(element("h3", { id: "alive-panel-title" }, "Open a box"), element("p", {},
+    "Choose any box of the figure: it opens to the numbers that this sentence made there, at this decoding step."));
 }
 
 // --- The state ------------------------------------------------------------------------------
@@ -112,7 +120,7 @@ async function think() {
     const started = performance.now(), found = await engine.ask("run", of);
     root.dataset.milliseconds = Math.round(performance.now() - started);
     asked = wanted;
-    run = { ...found, question: of };
+    run = { ...found, question: of, number: (run?.number ?? 0) + 1 };
     say(warning(of.text) ?? "");
   } catch (error) {
     asked = wanted;
@@ -220,7 +228,7 @@ function isOff(name) {
 
 function drawPanel() {
   const entry = known.get(state.box);
-  if (!entry) return;
+  if (!entry) return closed();
   const { stack, part } = parts(state.box), layered = ["self", "cross", "ffn"].includes(part);
   const where = layered ? `${stack}, layer ${state.layer}` : stack === "encoder" || stack === "decoder" ? stack : "";
   const title = element("h3", { id: "alive-panel-title", tabindex: "-1" }, [
@@ -270,6 +278,7 @@ inside.addEventListener("keydown", (event) => {
   if (event.key === "Escape") inside.querySelector(".close")?.click();
 });
 addEventListener("hashchange", () => {
+  if (/^#[^=]+$/.test(location.hash)) return; // a heading of the page
   state = read(location.hash);
   refresh();
   goThere();

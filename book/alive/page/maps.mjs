@@ -88,7 +88,7 @@ export function thumbnail({ rows, columns, at, current = -1 }) {
   const canvas = element("canvas", { "aria-hidden": "true" });
   const values = rows.flatMap((_, i) => columns.map((_, j) => at(i, j)));
   paint(canvas, values, rows.length, columns.length, { most: 1, signed: false });
-  const mark = element("span", { class: "mark", style: `--row:${current};--rows:${rows.length}` });
+  const mark = element("span", { class: "here", style: `--row:${current};--rows:${rows.length}` });
   return element("span", { class: "thumbnail" }, current < 0 ? [canvas] : [canvas, mark]);
 }
 

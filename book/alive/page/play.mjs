@@ -40,6 +40,14 @@ export function marked(text, other) {
   return spaced(words);
 }
 
+/** Draw a place again only if what it shows is new. */
+function once(place, shown, draw) {
+  const key = JSON.stringify(shown);
+  if (place.dataset.drawn === key) return;
+  place.dataset.drawn = key;
+  draw();
+}
+
 export class Play {
   constructor(root, set) {
     this.root = root;
@@ -51,14 +59,19 @@ export class Play {
     root.replaceChildren(this.result, this.search, this.parts, this.tree);
   }
 
+  /** Draw what has changed; the rest keeps its place for a screen reader. */
   show({ state, run, about }) {
-    this.showResult(state, run);
-    this.showSearch(state, about);
-    this.showParts(state, about);
-    const below = [];
-    if (run.tree) below.push(beamTree({ tree: run.tree, width: state.width, alpha: state.alpha ?? about.alpha }));
-    if (run.open) below.unshift(future(state, run, about));
-    this.tree.replaceChildren(...below);
+    const { search, width, alpha, temperature, topk, off, positions, mask, layer, head, step } = state;
+    const theme = document.documentElement.dataset.theme, settings = [search, width, alpha, temperature, topk, state.seed, off, positions, mask];
+    once(this.result, [run.number, settings], () => this.showResult(state, run));
+    once(this.search, settings, () => this.showSearch(state, about));
+    once(this.parts, settings, () => this.showParts(state, about));
+    once(this.tree, [run.number, theme, run.open ? [layer, head, step] : null], () => {
+      const asked = run.question.search, below = [];
+      if (run.open) below.push(future(state, run, about));
+      if (run.tree) below.push(beamTree({ tree: run.tree, width: asked.width, alpha: asked.alpha ?? about.alpha }));
+      this.tree.replaceChildren(...below);
+    });
   }
 
   showResult(state, run) {
