@@ -10,7 +10,6 @@ import yaml
 from tools.book.course import Course
 
 PAGE = "book/alive"
-FOLDER = "../_static/alive/page"
 
 
 def data(course: Course, name: str) -> Any:
@@ -82,64 +81,15 @@ def step(entry: dict[str, Any]) -> str:
 
 def page(course: Course, picture: str) -> str:
     """The page. `picture` is shown where there are no scripts."""
-    boxes = "\n".join(box(course, entry) for entry in data(course, "boxes"))
-    tour = "\n".join(step(entry) for entry in data(course, "tour"))
-    n_steps = len(data(course, "tour"))
-    return f"""\
----
-html_theme.sidebar_secondary.remove: true
----
-# The Transformer, alive
-
-```{{raw}} html
-<link rel="stylesheet" href="{FOLDER}/page.css">
-<p class="intro">The model that ships with the course, encoder and decoder, at work in
-this page. Type German, open a box, switch a part off. All numbers are computed here;
-nothing that you type leaves your browser. The address follows what you do: copy it, and
-it opens the same head at the same step.
-<a href="#a-tour-in-{n_steps}-steps">The tour</a> shows where to look first.</p>
-<p class="alive-off">The model does not run here yet. With JavaScript, it does, from
-any web server; from a folder on a disk, run <code>make book-serve</code> and open the
-page that it names. Without it, the tour and the list of boxes below read as well.</p>
-<noscript><figure class="demo alive-still">{picture}<figcaption>One of the pictures that
-the page draws: where each English word looked in the German sentence, in the last
-layer of the cross-attention.</figcaption></figure></noscript>
-<div class="alive" id="alive-look" hidden></div>
-```
-
-## Change it
-
-```{{raw}} html
-<p>Choose another search, or switch parts of the trained model off. It has not been
-trained to do without them; that it often can is a finding, not a rule.</p>
-<div class="alive" id="alive-play"></div>
-```
-
-## A tour in {n_steps} steps
-
-```{{raw}} html
-<p>One sentence, whose verb stands at the end of its clause: <em lang="de">Eine Frau
-wartet, während ein Mann ein altes Auto repariert.</em> Layers and heads are counted
-from 0.</p>
-<ol class="alive tour">
-{tour}
-</ol>
-```
-
-## The boxes, from the bottom up
-
-```{{raw}} html
-<p>The figure is the paper's Figure 1, with two differences that this model shares with
-most code: the norm comes before each sub-layer, and one more ends each stack. The
-German sentence goes up on the left, once. The English one goes up on the right, once
-for each piece; the piece that comes out at the top is the next input below.</p>
-<dl class="alive boxes">
-{boxes}
-</dl>
-<p>Others have opened decoders without an encoder:
-<a href="https://github.com/poloclub/transformer-explainer">Transformer Explainer</a>
-runs GPT-2 in the browser, and
-<a href="https://github.com/bbycroft/llm-viz">LLM Visualization</a> draws in three
-dimensions a small network that sorts letters.</p>
-```
-"""
+    boxes, tour = data(course, "boxes"), data(course, "tour")
+    parts = {
+        "picture": picture,
+        "boxes": "\n".join(box(course, entry) for entry in boxes),
+        "tour": "\n".join(map(step, tour)),
+        "count": str(len(tour)),
+    }
+    path = course.root / "book" / "alive" / "page" / "page.md"
+    text = path.read_text("utf-8")
+    for name, part in parts.items():
+        text = text.replace(f"<!-- {name} -->", part)
+    return text

@@ -129,7 +129,7 @@ def for_sphinx(course: Course) -> dict:
             rows[chapter.box_anchor(cell)] = label(row["topic"])
     origins = {f"api/{m}": course.origin(m) for m in course.modules}
     origins |= {
-        alive.PAGE: "book/alive/page/tour.yml",
+        alive.PAGE: "book/alive/page/page.md",
         "book/paper": "book/paper_map.yml",
         "book/departures": "book/departures.yml",
         "book/glossary": "book/glossary.md",
