@@ -72,7 +72,10 @@ def test_what_is_typed_is_translated_as_on_the_command_line(page):
 
 
 def test_every_box_opens_to_numbers_and_leads_to_its_chapter(page):
-    for button in page.locator(".figure-1 .box").all():
+    boxes = page.locator(".figure-1 .box")
+    spoken = boxes.evaluate_all("all => all.map(b => b.ariaLabel)")
+    assert len(set(spoken)) == len(spoken) > 20
+    for button in boxes.all():
         name = button.get_attribute("data-box")
         if button.get_attribute("aria-expanded") == "false":
             button.click()
@@ -228,6 +231,17 @@ def test_what_cannot_be_translated_gets_a_line_of_help(text, help_line, page):
     page.locator("#alive-text").fill(text)
     page.locator("#alive-look .note", has_text=help_line).wait_for()
     assert page.locator(".alive img").count() == 0
+
+
+def test_a_model_that_does_not_come_is_asked_for_again(browser, address):
+    page = browser.new_page()
+    page.route("**/model.safetensors", lambda route: route.abort())
+    page.goto(f"{address}/{NAME}")
+    page.locator("#alive-look .note", has_text="could not be loaded").wait_for()
+    page.unroute("**/model.safetensors")
+    page.locator("#alive-text").fill("Ein Hund bellt.")
+    page.wait_for_function(READY, arg="Ein Hund bellt.")
+    page.close()
 
 
 def test_a_link_to_a_head_opens_it(browser, address):

@@ -120,13 +120,21 @@ const at = (x, y, width, height) =>
   `left:${share(x, WIDTH)};top:${share(y + SHIFT, HEIGHT)};` +
   `width:${share(width, WIDTH)};height:${share(height, HEIGHT)}`;
 
+/** A box's words, and where it stands: there are many called "Norm". */
+function spoken(name, words) {
+  const [stack, part, place] = name.split(".");
+  if (!part) return words;
+  const sublayer = { self: "self-attention", cross: "cross-attention", ffn: "feed-forward" }[part];
+  return `${words}, ${stack}${place ? `, ${place === "norm" ? "before" : "after"} ${sublayer}` : ""}`;
+}
+
 /** The figure; `open(name)` is called when a box is chosen. */
 export class Figure {
   constructor(open, chooseLayer) {
     this.buttons = new Map(BOXES.map(({ name, words, kind, ...box }) => {
       const strip = element("canvas", { "aria-hidden": "true" });
       const button = element("button", {
-        type: "button", class: `box ${kind}`, "data-box": name, "aria-expanded": "false",
+        type: "button", class: `box ${kind}`, "data-box": name, "aria-label": spoken(name, words), "aria-expanded": "false",
         "aria-controls": "alive-panel", style: at(box.x, box.y, box.width, box.height),
         click: () => open(name),
       }, [element("span", {}, words), strip]);

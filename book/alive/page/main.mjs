@@ -41,7 +41,8 @@ const box = element("textarea", {
 });
 const note = element("p", { class: "note", role: "status" });
 const bar = element("progress", { max: "1", value: "0", hidden: true, "aria-label": "Model loaded" });
-const german = element("p", { class: "ribbon", lang: "de" }), english = element("p", { class: "ribbon", lang: "en" });
+const ribbon = (lang, words) => element("div", { class: "ribbon", lang, role: "group", "aria-label": words });
+const german = ribbon("de", "German pieces"), english = ribbon("en", "English pieces, one for each decoding step");
 const slider = element("input", { type: "range", min: "0", max: "0", value: "0", id: "alive-step" });
 const told = element("output", { class: "told", for: "alive-step", "aria-live": "off" });
 const inside = element("section", { id: "alive-panel", "aria-labelledby": "alive-panel-title" });

@@ -17,7 +17,7 @@ export function digits(value, places = 2) {
 export function percent(p) {
   if (p >= 0.9995) return "over 99.9 %";
   if (p < 0.001) return "under 0.1 %";
-  return `${(100 * p).toFixed(p < 0.1 ? 1 : 0)} %`;
+  return `${(100 * p).toFixed(p < 0.1 || p >= 0.995 ? 1 : 0)} %`;
 }
 
 /** The place of the largest number in a row. */
