@@ -11,6 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from annotated_transformer import decoding
 from annotated_transformer import export as exports
 from annotated_transformer.cli import app
 from annotated_transformer.config import TransformerConfig
@@ -89,6 +90,25 @@ def test_ctranslate2_writes_what_the_package_writes_but_for_ties(shipped, folder
     ours = greedy_search(shipped.model, src)
     theirs = search_with(folders / "ctranslate2", shipped)(None, src)
     assert sum(a != b for a, b in zip(ours, theirs, strict=True)) <= 1
+
+
+def test_ctranslate2s_beam_is_the_packages_with_its_penalty_and_more_patience(
+    shipped, folders, monkeypatch
+):
+    src = ids_of(shipped, GERMAN)
+    monkeypatch.setattr(
+        decoding, "length_penalty", lambda n, a: torch.as_tensor(n).float() ** a
+    )
+    ours = decoding.beam_search(shipped.model, src, beam_size=4, alpha=1.2)
+    options = {"beam_size": 4, "alpha": 1.2}
+    changed = [
+        sum(a != b for a, b in zip(ours, search(None, src), strict=True))
+        for search in (
+            search_with(folders / "ctranslate2", shipped, **options, patience=patience)
+            for patience in (1, 2)
+        )
+    ]
+    assert changed[1] <= 1 and changed[0] > changed[1]
 
 
 @pytest.mark.parametrize("format", ["onnx", "ctranslate2"])

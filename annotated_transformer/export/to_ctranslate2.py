@@ -127,11 +127,14 @@ def search_with(
     *,
     beam_size: int = 1,
     alpha: float = 0.6,
+    patience: float = 1,
     threads: int = 1,
 ) -> Search:
     """A search by CTranslate2, for `Translator.translate(sentences, search=...)`.
 
-    It takes the place of model and search. Its length penalty is length ** alpha.
+    It takes the place of model and search. Its length penalty is length ** alpha, and
+    it stops when patience times beam_size hypotheses have ended, though a longer one
+    could still win.
     """
     import ctranslate2
 
@@ -147,6 +150,7 @@ def search_with(
             [[sides[0][i] for i in row if i != PAD] for row in src.tolist()],
             beam_size=beam_size,
             length_penalty=alpha,
+            patience=patience,
             suppress_sequences=[[pad], [bos]],
             max_decoding_length=src.size(1) + 50,
         )
