@@ -82,8 +82,13 @@ def sharded(objective: Objective) -> Objective:
     return objective
 
 
-def learn(way: str, group: Processes, steps: int = 3) -> tuple[dict[str, Tensor], int]:
-    """The weights after some steps, and how many numbers of them this process held."""
+def learn(
+    way: str, group: Processes, steps: int = 3
+) -> tuple[dict[str, Tensor], list[int]]:
+    """The weights after some steps, and what this process held at the end.
+
+    Held are so many numbers of weights, of gradients, and of the optimizer's state.
+    """
     objective = new_objective(SMALL)
     module: nn.Module = objective
     if way == "DDP":
@@ -101,7 +106,10 @@ def learn(way: str, group: Processes, steps: int = 3) -> tuple[dict[str, Tensor]
             options = {"n_tokens": n_tokens, "processes": group.count}
             train_step(module, optimizer, [part], **options)
     weights = dict(objective.model.named_parameters())
-    held = sum(local(p).numel() for p in weights.values())
+    gradients = [p.grad for p in weights.values() if p.grad is not None]
+    state = [s["momentum_buffer"] for s in optimizer.state.values()]
+    kinds = (weights.values(), gradients, state)
+    held = [sum(local(tensor).numel() for tensor in kind) for kind in kinds]
     return {name: whole(p).detach() for name, p in weights.items()}, held
 
 

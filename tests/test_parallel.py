@@ -40,12 +40,13 @@ def test_training_changes_the_weights():
     )
 
 
-def test_only_fsdp_divides_the_weights(folder):
+def test_only_fsdp_divides_weights_gradients_and_the_optimizers_state(folder):
     held = read_json(folder / "processes.json")["held"]
     every = sum(p.numel() for p in parallel.new_objective(parallel.SMALL).parameters())
-    assert held["by hand"] == held["DDP"] == [every, every]
-    assert sum(held["FSDP2"]) == every
-    assert max(held["FSDP2"]) < 0.6 * every
+    assert held["by hand"] == held["DDP"] == [[every] * 3] * 2
+    for kind in zip(*held["FSDP2"], strict=True):
+        assert sum(kind) == every
+        assert max(kind) < 0.6 * every
 
 
 def test_every_way_to_divide_the_work_has_its_seconds(folder):
@@ -58,3 +59,13 @@ def test_alone_it_says_how_to_start_it(tmp_path):
     line = [sys.executable, "-m", "annotated_transformer.parallel", str(tmp_path)]
     run = subprocess.run(line, capture_output=True, text=True, env={**os.environ})
     assert run.returncode == 2 and "torchrun" in run.stderr
+
+
+def test_torchrun_starts_the_same_program(folder, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    program = ["--nproc-per-node", "2", "-m", "annotated_transformer.parallel"]
+    run = subprocess.run([*launcher, *program, tmp_path], capture_output=True)
+    assert run.returncode == 0, run.stderr.decode()
+    for way in parallel.WAYS:
+        ours, theirs = (load_file(f / f"{way}.safetensors") for f in (folder, tmp_path))
+        assert_close(theirs, ours)

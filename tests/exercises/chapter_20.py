@@ -87,6 +87,9 @@ RIGHT = [
     ("check_exponent", exponent),
     ("check_exponent", by_numpy),
     ("check_exponent", by_least_squares),
+    ("check_roofline", lambda o, n, p, b: max(o / p, n / b)),
+    ("check_roofline", lambda o, n, p, b: o / min(p, o / n * b)),
+    ("check_roofline", lambda o, n, p, b: torch.tensor([o / p, n / b]).max()),
 ]
 WRONG = [
     ("check_flops", lambda *sizes: None, "not done yet"),
@@ -133,4 +136,12 @@ WRONG = [
         "one line to all points",
     ),
     ("check_exponent", lambda b, s: (b, s), "return one number"),
+    ("check_roofline", lambda o, n, p, b: None, "not done yet"),
+    ("check_roofline", lambda o, n, p, b: min(o / p, n / b), "the slower"),
+    ("check_roofline", lambda o, n, p, b: o / p + n / b, "not the sum"),
+    ("check_roofline", lambda o, n, p, b: o / p, "the slower of the two"),
+    ("check_roofline", lambda o, n, p, b: n / b, "the slower of the two"),
+    ("check_roofline", lambda o, n, p, b: min(p, o / n * b), "return seconds"),
+    ("check_roofline", lambda o, n, p, b: max(p / o, b / n), "work over speed"),
+    ("check_roofline", lambda o, n, p, b: "seconds", "return one number"),
 ]

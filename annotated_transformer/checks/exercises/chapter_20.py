@@ -13,7 +13,7 @@ from annotated_transformer.checks.common import (
 from annotated_transformer.config import TransformerConfig
 from annotated_transformer.speed import pair_flops
 
-__all__ = ["check_combine", "check_exponent", "check_flops"]
+__all__ = ["check_combine", "check_exponent", "check_flops", "check_roofline"]
 
 
 def _right(src: int, tgt: int, d: int, d_ff: int, n: int, vocab: int) -> int:
@@ -112,3 +112,20 @@ def check_exponent(function: Answer) -> None:
         ]
         found = need_number(function(budgets, sizes))
         compare(found, slope(x, y), wrong, f"{budgets.tolist()} and {values}")
+
+
+@exercise
+def check_roofline(function: Answer) -> None:
+    """`my_seconds(operations, n_bytes, peak, bandwidth)`: the larger of two times."""
+    for case in ((600.0, 8.0, 100.0, 4.0), (60.0, 36.0, 30.0, 4.0)):
+        operations, n_bytes, peak, bandwidth = case
+        products, memory = operations / peak, n_bytes / bandwidth
+        intensity, named = operations / n_bytes, "{:g} operations, {:g} bytes"
+        wrong = [
+            (min(products, memory), "it has to wait for the slower of the two"),
+            (products + memory, "both go on at once: the larger counts, not the sum"),
+            (min(peak, intensity * bandwidth), "that is its speed: return seconds"),
+            (max(peak / operations, bandwidth / n_bytes), "seconds: work over speed"),
+        ]
+        found = need_number(function(*case))
+        compare(found, max(products, memory), wrong, named.format(*case))
