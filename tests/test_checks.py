@@ -207,7 +207,8 @@ def test_a_chapter_imports_its_checks_and_the_package_exports_them(module):
     for path in notebooks_of(module.stem[-2:]):
         cells = nbformat.read(path, as_version=4).cells
         code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-        imported = re.findall(IMPORTED, code, re.MULTILINE)
+        lines = re.findall(IMPORTED, code, re.MULTILINE)
+        imported = [name for line in lines for name in line.split(", ")]
         assert set(imported) <= set(checks.__all__)
         tagged = [cell for cell in cells if "check" in cell.metadata.get("tags", [])]
         names = [re.findall(r"check_\w+", cell.source)[0] for cell in tagged]

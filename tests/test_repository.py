@@ -264,3 +264,9 @@ def test_an_article_in_the_bibliography_names_its_journal():
     articles = [entry for entry in entries if entry.startswith("article{")]
     assert articles  # what has no journal is @misc, or the book would not build
     assert [entry for entry in articles if "journal = " not in entry] == []
+
+
+def test_every_entry_of_the_bibliography_closes_its_braces():
+    entries = re.findall(r"@.*?(?=^@|\Z)", read("book/references.bib"), re.M | re.S)
+    assert len(entries) > 50
+    assert [e for e in entries if e.count("{") != e.count("}")] == []
