@@ -7,6 +7,7 @@ because the weights are equal, all write the same ones.
 import tempfile
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -60,10 +61,10 @@ def our_decoder(model: Transformer, src: Tensor, new_tokens: int) -> Decode:
 
     @fast_path(model)
     def decode(beam_size: int) -> list[list[int]]:
-        decoding.EXTRA_LENGTH = new_tokens - src.size(1)
-        if beam_size == 1:
-            return decoding.greedy_search(model, src)
-        return decoding.beam_search(model, src, beam_size=beam_size)
+        with patch.object(decoding, "EXTRA_LENGTH", new_tokens - src.size(1)):
+            if beam_size == 1:
+                return decoding.greedy_search(model, src)
+            return decoding.beam_search(model, src, beam_size=beam_size)
 
     return decode
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from annotated_transformer.config import TransformerConfig
+from annotated_transformer.decoding import EXTRA_LENGTH, length_limits
 from annotated_transformer.objectives import Objective
 from annotated_transformer.special import PAD
 from annotated_transformer.speed import random_batch
@@ -108,6 +109,7 @@ def test_every_decoder_writes_the_same_tokens():
         assert len({token for ids in outputs["ours"] for token in ids}) > 3
         del outputs["CTranslate2 int8"]
         assert all(ids == outputs["ours"] for ids in outputs.values())
+    assert length_limits(torch.ones(1, 7).long()).item() == 7 + EXTRA_LENGTH  # put back
 
 
 def test_memory_is_that_of_one_training():
