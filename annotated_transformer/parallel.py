@@ -9,6 +9,7 @@ is a program, and each process one of several:
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,6 +24,7 @@ from annotated_transformer.files import whole_or_nothing, write_json
 from annotated_transformer.objectives import Objective
 from annotated_transformer.processes import Processes
 from annotated_transformer.special import EOS, UNK
+from annotated_transformer.speed import pair_flops
 from annotated_transformer.terminal import one_line_errors
 from annotated_transformer.training import cut, train_step
 from annotated_transformer.transformer import Transformer
@@ -123,10 +125,11 @@ def whole(parameter: Tensor) -> Tensor:
     return parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
 
 
-def race(group: Processes, rounds: int = 5) -> dict[str, list[float]]:
+def race(group: Processes, rounds: int = 5) -> dict[str, Any]:
     """Seconds of a step on one batch, by one process and by all of them.
 
     Each has a turn in every round, while the others wait; the first round is a warm-up.
+    Beside the seconds: the step's target tokens, and the operations of its products.
     """
     alone, shared = new_objective(LARGER), group.share(new_objective(LARGER))
     pairs = random_pairs(LARGER, 64, seed=0)
@@ -147,7 +150,8 @@ def race(group: Processes, rounds: int = 5) -> dict[str, list[float]]:
             dist.barrier()
             if number:
                 times[name].append(time.perf_counter() - started)
-    return times
+    operations = 3 * sum(pair_flops(LARGER, len(src), len(tgt)) for src, tgt in pairs)
+    return {"seconds": times, "tokens": n_tokens, "operations": operations}
 
 
 def compare(folder: Path) -> None:
@@ -162,9 +166,9 @@ def compare(folder: Path) -> None:
         if group.main:
             with whole_or_nothing(folder / f"{way}.safetensors") as temporary:
                 save_file(weights, temporary)
-    times = race(group)
+    measured = race(group)
     if group.main:
-        write_json(folder / "processes.json", {"held": held, "seconds": times})
+        write_json(folder / "processes.json", {"held": held, **measured})
 
 
 if __name__ == "__main__":

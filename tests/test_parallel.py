@@ -50,9 +50,12 @@ def test_only_fsdp_divides_weights_gradients_and_the_optimizers_state(folder):
 
 
 def test_every_way_to_divide_the_work_has_its_seconds(folder):
-    seconds = read_json(folder / "processes.json")["seconds"]
+    measured = read_json(folder / "processes.json")
+    seconds = measured["seconds"]
     assert list(seconds) == ["one process", "2 processes"]
     assert all(len(s) == 5 and min(s) > 0 for s in seconds.values())
+    assert 64 * 4 <= measured["tokens"] <= 64 * 20
+    assert measured["operations"] > 6 * parallel.LARGER.d_model**2 * measured["tokens"]
 
 
 def test_alone_it_says_how_to_start_it(tmp_path):
