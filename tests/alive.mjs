@@ -3,9 +3,10 @@
 import { readFileSync } from "node:fs";
 import { embeddings, run, sublayers } from "../book/alive/experiment.mjs";
 import { BOXES } from "../book/alive/page/figure.mjs";
-import { read, write } from "../book/alive/page/state.mjs";
-import { MEASURES } from "../book/alive/page/tour.mjs";
+import { fit, read, write } from "../book/alive/page/state.mjs";
+import { MEASURES, QUESTIONS } from "../book/alive/page/tour.mjs";
 import { View } from "../book/alive/page/view.mjs";
+import { weighed } from "../book/alive/page/words.mjs";
 import { distribution } from "../book/alive/search.mjs";
 import { load } from "../book/alive/translate.mjs";
 import { BOS, normalize } from "../book/alive/tokenizer.mjs";
@@ -38,11 +39,15 @@ const answers = {
     const view = new View({ state: { ...read(""), layer }, run: found, about });
     return BOXES.map(({ name }) => [name, view.output(name), view.output(name) in found.tensors]);
   },
+  weighed: (value) => weighed(value),
   state: (hash) => ({ state: read(hash), hash: write(read(hash)) }),
-  measure: ({ text, name, ...more }) => {
+  fitted: ({ hash, text }) => fit(read(hash), run(translator, { text }), model.config),
+  measures: ({ text, names }) => {
     const ids = Array.from({ length: model.config.vocab_size }, (_, id) => id);
     const pieces = Object.fromEntries(embeddings(translator, ids).map(({ id, piece }) => [id, piece]));
-    return MEASURES[name](run(translator, { text }), { pieces, ...more });
+    const more = Object.entries(QUESTIONS).map(([each, of]) => [each, run(translator, { text, ...of })]);
+    const found = run(translator, { text });
+    return names.map((name) => MEASURES[name](found, { pieces, ...Object.fromEntries(more) }));
   },
 };
 const answer = answers[asked.what];

@@ -103,8 +103,10 @@ def test_a_cell_of_a_map_is_traced_to_the_packages_numbers(page):
         assert "√32" in score
         assert number(quotient) == pytest.approx(number(dot) / math.sqrt(32), abs=2e-3)
         line = page.locator("[data-trace=weight]").inner_text()
-        weight = number(re.search(r"= ([\d.]+),", line)[1])
-        assert weight == pytest.approx(float(weights[row, column]), abs=1e-3)
+        weight, power = re.search(r"= ([\d.]+)(?: × 10⁻(.+?))?,", line).groups()
+        size = 10.0 ** -"⁰¹²³⁴⁵⁶⁷⁸⁹".index(power or "⁰")
+        expected = float(weights[row, column])
+        assert number(weight) * size == pytest.approx(expected, rel=0.1, abs=1e-4)
         assert root
 
 
@@ -144,10 +146,20 @@ def test_a_head_off_changes_the_translation_and_is_put_back(page):
     assert "head 1" in page.locator(".changes").inner_text()
     part = page.locator("[data-part='decoder.layers.0.cross_attention.head.1']")
     assert part.get_attribute("aria-pressed") == "true"
+    name = "Switch off head 1 of decoder, layer 0, cross-attention"
+    assert part.get_attribute("aria-label") == name
+    assert "this map does not count now" in words(page.locator(".remark"))
     page.locator("[data-key=reset]").click()
     page.wait_for_function(READY, arg=TEXT)
     assert now(page) == TRANSLATION
     assert "off=" not in page.url
+
+
+def test_in_a_sublayer_that_is_off_no_head_is_offered(page):
+    go(page, f"{CROSS}&off=decoder.layers.1.cross_attention")
+    assert "the maps do not count now" in words(page.locator(".remark"))
+    switches = page.locator("#alive-panel .switch").all_inner_texts()
+    assert switches == ["Switch this sub-layer on again"]
 
 
 def test_the_beams_tree_grows_and_shrinks(page):
@@ -166,13 +178,31 @@ def test_the_beams_tree_grows_and_shrinks(page):
     page.locator("[data-key=alpha]").fill("0")
     page.wait_for_function(READY, arg=TEXT)
     assert now(page) == "A woman waits while a man repairs."
+    assert words(page.locator("[data-result=usual] .words")) == TRANSLATION
 
 
 def test_unmasking_the_future_is_explained(page):
-    go(page, "#mask=0&step=8&at=play")
+    go(page, "#box=decoder.self&layer=2&head=4&show=mask&step=8")
+    hidden = page.locator(".attention-map td.hidden")
+    assert hidden.count() == 36  # of 9 rows and columns
+    page.get_by_label("Unmask the future").check()
+    page.wait_for_function(READY, arg=TEXT)
+    assert hidden.count() == 0
+    assert page.locator(".attention-map td[data-row]").count() == 14 * 14
+    assert "all rows at once" in words(page.locator(".remark"))
+    assert "Switched off: the mask" in words(page.locator(".changes"))
     future = page.locator(".future")
+    assert -5 < future.bounding_box()["y"] < 400
     assert "of the 9 columns of this step's row, the mask hides 0" in words(future)
-    assert future.locator("tbody tr").count() == 14
+    rows = [row.split() for row in future.locator("tbody tr").all_inner_texts()]
+    assert len(rows) == 14
+    told = r"lower in (\d+) of 14 rows; most of all that of “(\w+)”, from (\d+) % to"
+    lower, piece, before = re.search(told, words(future)).groups()
+    chances = [re.findall(r"([\d.]+) %", " ".join(row)) for row in rows]
+    falls = [float(a) - float(b) for a, b in chances]
+    assert abs(sum(fall > 0 for fall in falls) - int(lower)) <= 1  # they are rounded
+    largest = falls.index(max(falls))
+    assert [rows[largest][1], chances[largest][0]] == [piece, before]
     assert now(page) == TRANSLATION
 
 
@@ -190,6 +220,68 @@ def test_the_tour_has_its_numbers_and_shows_what_it_tells(page):
         page.wait_for_function(READY, arg=TEXT)
     steps.nth(7).locator(".show a").first.click()
     assert "“repariert”" in page.locator("#alive-panel .says").nth(1).inner_text()
+    chosen = page.locator(".ribbon [aria-pressed=true]").all_inner_texts()
+    assert chosen == ["repariert", "fixing"]
+    looks = [
+        piece.evaluate("each => getComputedStyle(each).backgroundColor")
+        for piece in page.locator(".ribbon [aria-pressed=true]").all()
+    ]
+    assert len(set(looks)) == 2  # not like an aligned pair
+
+
+def test_the_tours_place_is_kept_after_a_short_sentence(page):
+    for text in ("Ein Hund schläft.", "Hunde."):
+        page.locator("#alive-text").fill(text)
+        page.wait_for_function(READY, arg=text)
+        page.locator(".tour li").nth(7).locator(".show a").first.click()
+        page.wait_for_function(READY, arg=TEXT)
+        assert "step=8" in page.url
+        assert "Step 9 of 14" in page.locator("output.told").inner_text()
+        assert "token=11" in page.url
+
+
+INSIDE = """([box, row]) => {
+  const all = [box, row].map(s => document.querySelector(s)).filter(e => e);
+  return all.map(e => e.getBoundingClientRect()).every(
+    r => r.top >= 0 && r.bottom <= innerHeight);
+}"""
+
+
+def test_the_tour_goes_along_and_what_it_names_is_in_view(page):
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.locator(".tour li").first.locator(".show a").first.click()
+    guide = page.locator(".guide")
+    for step in alive.data(COURSE, "tour"):
+        page.wait_for_function(READY, arg=TEXT)
+        page.wait_for_timeout(100)
+        assert step["title"] in guide.locator("h3").inner_text()
+        assert page.evaluate("() => document.activeElement.id") == "alive-guide-title"
+        if "at" in step["show"]:
+            assert 0 <= guide.bounding_box()["y"] < 400
+        else:
+            box = f"[data-box='{step['show']['box']}']"
+            assert page.evaluate(INSIDE, [box, "#alive-panel tr.current"]), step
+        following = guide.get_by_role("button", name="Next")
+        if following.is_enabled():
+            following.click()
+    guide.get_by_role("button", name="Back to the tour").click()
+    focus = "() => document.activeElement.closest('.tour li')?.innerText"
+    assert alive.data(COURSE, "tour")[-1]["title"] in page.evaluate(focus)
+    page.locator(".tour li").nth(7).locator(".show a").first.click()
+    page.keyboard.press("Escape")
+    assert not guide.is_visible()
+    assert page.evaluate("() => document.activeElement.dataset.box") == "decoder.cross"
+
+
+def test_an_arrow_key_on_a_strip_shows_its_cursor(page):
+    go(page, "#box=encoder.ffn&token=3")
+    strip = page.locator("#alive-panel .strip").first
+    assert not strip.locator(".cursor").is_visible()
+    strip.locator("canvas").focus()
+    page.keyboard.press("ArrowRight")
+    assert strip.locator(".cursor").is_visible()
+    reading = page.locator("#alive-panel .reading").first.inner_text()
+    assert re.match(r"“,”, unit 1: [\d.]+$", reading)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -209,6 +301,10 @@ def test_a_phone_never_scrolls_sideways_whatever_is_open(page):
     for hash_ in (CROSS, "#box=encoder.positions&mask=0", "#box=linear&search=sample"):
         go(page, hash_)
         assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    go(page, CROSS)
+    scroll = page.locator(".map .scroll")
+    assert scroll.evaluate("e => e.scrollWidth <= e.clientWidth + 1")
+    assert not page.locator("#pst-back-to-top").is_visible()
     sizes = page.locator(".alive button:visible").evaluate_all(
         "all => all.map(b => Math.min(b.offsetWidth, b.offsetHeight))"
     )

@@ -117,10 +117,12 @@ export function run(translator, { text, search = {}, changes = {} }) {
   const changed = off.length || !positions;
   const { output, tree } = find(changed ? watched(model, change) : model, src, options);
   const plain = changed ? find(model, src, options).output : output;
+  const { kind = "beam", width = 4 } = search, own = kind === "beam" && width === 4 && options.alpha === translator.alpha;
   return {
     text,
     translation: tokenizer.decode(output),
     unchanged: tokenizer.decode(plain),
+    usual: own ? null : tokenizer.decode(find(model, src, { alpha: translator.alpha }).output), // to compare a search with
     src: src.map(label),
     tgt: [BOS, ...output].map(label),
     next: [...output, EOS].map(label),

@@ -1,15 +1,23 @@
 """The page "The Transformer, alive": what it says before and without its scripts."""
 
 import html
+import json
+import math
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import yaml
 
+from annotated_transformer.checkpoints import WEIGHTS
+from annotated_transformer.recipes import SETTINGS
+from annotated_transformer.tokenizers import SUBWORD_FILE
+from annotated_transformer.translator import PRETRAINED
 from tools.book.course import Course
 
 PAGE = "book/alive"
+ELSEWHERE = {"translate.mjs", "landing.mjs"}  # the command, and the landing page
 
 
 def data(course: Course, name: str) -> Any:
@@ -64,11 +72,8 @@ def step(entry: dict[str, Any]) -> str:
         f'<a class="button" href="{html.escape(state(show))}">{plain(words)}</a>'
         for words, show in links
     )
-    changes = "".join(
-        f' data-{key}="{value}"' for key, value in entry.get("changes", {}).items()
-    )
     measured = (
-        f'<p class="measured" data-measure="{entry["measure"]}"{changes}></p>'
+        f'<p class="measured" data-measure="{entry["measure"]}"></p>'
         if "measure" in entry
         else ""
     )
@@ -79,6 +84,33 @@ def step(entry: dict[str, Any]) -> str:
     )
 
 
+def parameters() -> int:
+    """How many numbers the shipped weights are."""
+    with (PRETRAINED / WEIGHTS).open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+    return sum(math.prod(tensor["shape"]) for tensor in tensors)
+
+
+def fetched(course: Course) -> list[Path]:
+    """The files of the model and of the page's own code, which a visit fetches."""
+    code = (course.root / "book" / "alive").rglob("*.[mc]*s")
+    model = [PRETRAINED / name for name in (WEIGHTS, SUBWORD_FILE, SETTINGS)]
+    return model + [path for path in code if path.name not in ELSEWHERE]
+
+
+def facts(course: Course) -> dict[str, str]:
+    """Numbers of the page's words."""
+    config = json.loads((PRETRAINED / SETTINGS).read_text("utf-8"))["model"]
+    size = sum(path.stat().st_size for path in fetched(course))
+    return {
+        "layers": str(config["n_layers"]),
+        "heads": str(config["n_heads"]),
+        "parameters": f"{parameters() / 1e6:.1f}",
+        "megabytes": f"{size / 1e6:.1f}",
+    }
+
+
 def page(course: Course, picture: str) -> str:
     """The page. `picture` is shown where there are no scripts."""
     boxes, tour = data(course, "boxes"), data(course, "tour")
@@ -87,6 +119,7 @@ def page(course: Course, picture: str) -> str:
         "boxes": "\n".join(box(course, entry) for entry in boxes),
         "tour": "\n".join(map(step, tour)),
         "count": str(len(tour)),
+        **facts(course),
     }
     path = course.root / "book" / "alive" / "page" / "page.md"
     text = path.read_text("utf-8")

@@ -3,7 +3,7 @@
 import { topK } from "../arithmetic.mjs";
 import { element } from "../dom.mjs";
 import { attentionMap, inWords, thumbnail, vectors } from "./maps.mjs";
-import { best, digits, label, percent } from "./words.mjs";
+import { best, digits, label, percent, weighed } from "./words.mjs";
 
 const SHOWN = { weights: "Weights", scores: "Scores", mask: "Mask" };
 
@@ -24,13 +24,13 @@ function trace(view, { module, rows, columns, head, row, col, open }) {
       rows: [{ name: "query" }, { name: "key" }, { name: "product" }], at: (i) => [q, k, products][i],
     }),
     element("ol", {}, [
-      element("li", {}, `Dot product: the ${size} products add up to ${digits(dot, 3)}. The largest: ` +
+      element("li", {}, `Dot product: the ${size} products add up to ${digits(dot, 3)}. The largest in size: ` +
         `${strongest.map((i) => `${digits(products[i])} (dimension ${i})`).join(", ")}.`),
       element("li", { "data-trace": "score" }, `Score: ${digits(dot, 3)} / √${size} = ${digits(score(col), 3)}.`),
       element("li", {}, open(row, col) ? "Mask: may look."
         : `Mask: hidden. “${looked}” has not been written when “${asks}” asks.`),
       element("li", { "data-trace": "weight" }, open(row, col)
-        ? `Softmax: e^${digits(score(col))} / ${digits(total)} = ${digits(weight(col), 4)}, over the ${n} columns that may be seen.`
+        ? `Softmax: e^${digits(score(col))} / ${digits(total)} = ${weighed(weight(col))}, over the ${n} columns that may be seen.`
           .replace(`${n} columns`, `${columns.filter((_, j) => open(row, j)).length} columns`)
         : "Softmax: weight 0."),
     ]),
@@ -56,8 +56,19 @@ function before({ next, state }, stack) {
   return stack === "encoder" ? "In " : `Before “${label(next[state.step].piece)}” is written, in `;
 }
 
+/** What stands above the maps if they are not those of this sentence's translation. */
+function remark(view, { module, head, opened }) {
+  const words = [];
+  if (view.isOff(module)) words.push("This sub-layer is off. Its weights are computed, but its output is set to zero: the maps do not count now.");
+  else if (view.isOff(`${module}.head.${head}`)) words.push(`Head ${head} is off. Its weights are computed, but its output is set to zero: this map does not count now.`);
+  if (opened) words.push("The future is unmasked: all rows at once, as in training. Decoding does not change.");
+  return words.map((text) => element("p", { class: "remark" }, text));
+}
+
 /** The inside of an attention box. */
-export function attention(view, { stack, part, offSwitch }) {
+export function attention(decoding, { stack, part, offSwitch }) {
+  const opened = part === "self" && stack === "decoder" && !decoding.state.mask && decoding.run.open;
+  const view = opened ? decoding.unmasked() : decoding;
   const { state, run, about, size } = view, module = view.module(stack, part);
   const rows = view.rows(stack), columns = part === "cross" ? view.src : rows;
   const heads = about.config.n_heads, head = Math.min(state.head, heads - 1), current = view.current(stack);
@@ -85,7 +96,7 @@ export function attention(view, { stack, part, offSwitch }) {
   if (shown === "scores") most = Math.max(...rows.flatMap((_, i) => columns.map((_, j) => Math.abs(scores(i, j)))));
   const map = attentionMap({
     key: `${module}.map`, title: `${SHOWN[shown]} of head ${head}, layer ${state.layer}: rows ask, columns are looked at`,
-    rows, columns, current, chosen: { row, col }, most, signed: shown === "scores",
+    rows, columns, current, writes: stack === "decoder" ? view.next : [], chosen: { row, col }, most, signed: shown === "scores",
     at: { weights, scores, mask: (i, j) => (open(i, j) ? 1 : 0) }[shown],
     hidden: (i, j) => !open(i, j),
     unit: { weights: percent, scores: (x) => `score ${digits(x)}`, mask: () => "may look" }[shown],
@@ -101,14 +112,16 @@ export function attention(view, { stack, part, offSwitch }) {
   });
 
   return [
-    element("div", { class: "heads", role: "group", "aria-label": `Heads of layer ${state.layer}` }, thumbnails),
-    element("p", { class: "says" }, `${before(view, stack)}head ${head}: “${label(rows[current].piece)}” looks most at ` +
-      `“${label(columns[best(now)].piece)}” (${percent(Math.max(...now))}).`),
-    element("div", { class: "switches" }, [
-      offSwitch(view, `${module}.head.${head}`, `head ${head}`), offSwitch(view, module, "this sub-layer"),
-    ]),
+    ...remark(view, { module, head, opened }),
+    element("div", { class: "heads", role: "group", "aria-label": `Heads of layer ${state.layer}`, style: `--heads:${heads}` }, thumbnails),
+    element("p", { class: "says" }, `${opened ? "In " : before(view, stack)}head ${head}: “${label(rows[current].piece)}” looks most at ` +
+      `“${label(columns[best(now)].piece)}” (${percent(Math.max(...now))}).` +
+      (stack === "decoder" ? ` A row decides the piece after it: that of “${label(rows[current].piece)}” decides “${label(view.next[current].piece)}”.` : "")),
     choices,
     map,
+    element("div", { class: "switches" }, [
+      view.isOff(module) ? null : offSwitch(view, `${module}.head.${head}`, `head ${head}`), offSwitch(view, module, "this sub-layer"),
+    ]),
     element("p", { class: "visually-hidden" }, `Head ${head} in words. Each row looks most: ${inWords(rows, columns, weights)}.`),
     trace(view, { module, rows, columns, head, row, col, open }),
     element("h4", {}, `Inside head ${head}`),

@@ -7,7 +7,7 @@ import { label } from "./words.mjs";
 const WIDTH = 640;
 const LEFT = { x: 46, width: 252, line: 28, frame: [10, 300] };
 const RIGHT = { x: 342, width: 252, line: 612, frame: [326, 304] };
-const TALL = 64, LOW = 44, GAP = 8; // heights of boxes, and the space between them
+const TALL = 64, LOW = 44, GAP = 8, NAME = 26; // heights of boxes, the space between them, a stack's name
 
 /** From top to bottom: names of boxes, their words, heights and colors. */
 const sublayer = (stack, part, words, kind) => [
@@ -48,7 +48,7 @@ function stacked(column, { x, width }, bottom) {
         y -= 26;
       } else {
         frame.top = y;
-        y -= 14;
+        y -= 16 + NAME;
       }
       continue;
     }
@@ -130,7 +130,7 @@ function spoken(name, words) {
 
 /** The figure; `open(name)` is called when a box is chosen. */
 export class Figure {
-  constructor(open, chooseLayer) {
+  constructor(open) {
     this.buttons = new Map(BOXES.map(({ name, words, kind, ...box }) => {
       const strip = element("canvas", { "aria-hidden": "true" });
       const button = element("button", {
@@ -143,18 +143,22 @@ export class Figure {
     const flow = (words, x, y, width) =>
       element("p", { class: "flow", style: at(x, y, width, 30) }, words);
     this.next = flow("", RIGHT.x, RIGHT_SIDE.top - 46, RIGHT.width);
-    this.layers = element("div", { class: "layers", role: "group", "aria-label": "Layer shown, of both stacks" });
-    this.chooseLayer = chooseLayer;
+    this.layer = element("p", { class: "stack-name", style: at(LEFT.frame[0], -SHIFT + 6, LEFT.frame[1], 60) });
+    this.times = [];
+    const named = (words, side, { frame: [x, width] }) => {
+      const times = element("span"), style = at(x + 10, side.frame.top - NAME - 2, width - 20, NAME);
+      this.times.push(times);
+      return element("p", { class: "stack-name over", style }, [element("span", {}, words), times]);
+    };
     this.root = element("div", {
       class: "figure-1", role: "group", "aria-label": "Figure 1 of the paper, with the order of this model: " +
         "left the encoder, right the decoder. Every box opens.",
       style: `aspect-ratio:${WIDTH} / ${HEIGHT}`,
     }, [
       drawing(),
-      element("div", { class: "corner", style: at(LEFT.frame[0], -SHIFT + 6, LEFT.frame[1], 120) }, [
-        element("p", { class: "stack-name" }, "Layer shown"), this.layers,
-      ]),
-      element("p", { class: "stack-name", style: at(LEFT.x, LEFT_SIDE.frame.top - LOW - 104, LEFT.width, 28) }, "Encoder"),
+      this.layer,
+      named("Encoder", LEFT_SIDE, LEFT),
+      named("Decoder", RIGHT_SIDE, RIGHT),
       this.next,
       ...this.buttons.values(),
       flow("German pieces", LEFT.x, BOTTOM + 10, LEFT.width),
@@ -165,14 +169,8 @@ export class Figure {
   /** Show the state: which box is open, which parts are off, what leaves each box now. */
   show({ state, run, about, outputOf, isOff }) {
     const count = about?.config.n_layers ?? 0;
-    if (this.layers.childElementCount !== count) {
-      this.layers.replaceChildren(...Array.from({ length: count }, (_, i) => element("button", {
-        type: "button", "data-layer": i, "aria-label": `Layer ${i}`, click: () => this.chooseLayer(i),
-      }, String(i))));
-    }
-    for (const button of this.layers.children) {
-      button.setAttribute("aria-pressed", String(Number(button.dataset.layer) === state.layer));
-    }
+    this.layer.textContent = count ? `Layer shown: ${state.layer}` : "";
+    for (const times of this.times) times.textContent = count ? `× ${count}` : "";
     for (const [name, button] of this.buttons) {
       button.setAttribute("aria-expanded", String(name === state.box));
       button.classList.toggle("off", isOff(name));

@@ -6,21 +6,24 @@ import { element } from "../dom.mjs";
 import { refusal, warning } from "../hints.mjs";
 import { repaint } from "./colors.mjs";
 import { Figure } from "./figure.mjs";
+import { Guide } from "./guide.mjs";
 import { panel } from "./panels.mjs";
 import { inWords, Play } from "./play.mjs";
-import { FIRST, question, read, SENTENCE, write } from "./state.mjs";
-import { MEASURES } from "./tour.mjs";
+import { FIRST, fit, question, read, SENTENCE, write } from "./state.mjs";
+import { MEASURES, QUESTIONS } from "./tour.mjs";
 import { parts, View } from "./view.mjs";
 import { label, percent } from "./words.mjs";
 
 const PAUSE = 300; // milliseconds without a key
+const NARROW = 992, TOP = 64, MARGIN = 10; // pixels: one column below; the page's header; room below a box
 const root = document.querySelector("#alive-look");
 const known = new Map(
   [...document.querySelectorAll("[data-boxes]")].flatMap((entry) =>
     entry.dataset.boxes.split(" ").map((box) => [box, entry])));
 
-let state = read(location.hash.includes("=") ? location.hash : FIRST), run = null, about = null, view = null;
-let busy = false, failed = false, asked = "";
+// `state` is what the address says; `shown`, what of it the run on the page reaches.
+let state = read(location.hash.includes("=") ? location.hash : FIRST), shown = state, run = null, about = null, view = null;
+let busy = false, failed = false, asked = "", going = false;
 
 // --- The parts of the page ------------------------------------------------------------------
 const engine = new Engine({
@@ -47,8 +50,9 @@ const slider = element("input", { type: "range", min: "0", max: "0", value: "0",
 const told = element("output", { class: "told", for: "alive-step", "aria-live": "off" });
 const inside = element("section", { id: "alive-panel", "aria-labelledby": "alive-panel-title" });
 const changes = element("p", { class: "changes", hidden: true });
-const figure = new Figure(open, (layer) => set({ layer, row: null, col: null }));
+const figure = new Figure(open);
 const play = new Play(document.querySelector("#alive-play"), set);
+const guide = new Guide({ arrive: goThere, leave: () => (figure.buttons.get(state.box) ?? slider).focus() });
 
 function say(text) {
   if (note.textContent !== text) note.textContent = text;
@@ -56,11 +60,11 @@ function say(text) {
 
 function build() {
   const step = (by, words, sign) => element("button", {
-    type: "button", "aria-label": words, click: () => goTo(state.step + by),
+    type: "button", "aria-label": words, click: () => goTo(shown.step + by),
   }, sign);
   root.replaceChildren(
     element("div", { class: "type" }, [
-      element("label", { for: "alive-text" }, "A German sentence, for example below a picture"), box, note, bar,
+      element("label", { for: "alive-text" }, "A German sentence, a caption for example"), box, note, bar,
     ]),
     element("div", { class: "ribbons" }, [
       element("span", { class: "name" }, "German"), german,
@@ -74,7 +78,7 @@ function build() {
     element("div", { class: "inside" }, [
       element("div", { class: "whole" }, [figure.root, element("p", { class: "legend" },
         "The strip in a box is the vector that leaves it now, blue below zero, orange above: on the left of the German piece " +
-        "chosen above, on the right of the newest English piece.")]),
+        "chosen above (dark), on the right of the newest English piece. The English piece that it writes is framed above.")]),
       inside,
     ]),
   );
@@ -135,7 +139,11 @@ async function think() {
   stale(now !== asked);
   if (run) draw();
   if (now !== asked) think();
-  else tour();
+  else {
+    if (going) goThere();
+    going = false;
+    tour();
+  }
 }
 
 /** What is shown is of an earlier question. */
@@ -161,27 +169,26 @@ function open(name) {
 // --- Drawing --------------------------------------------------------------------------------
 function draw() {
   const last = run.next.length - 1;
-  state.step = Math.min(state.step, last);
-  state.token = Math.min(state.token, run.src.length - 1);
-  state.layer = Math.min(state.layer, about.config.n_layers - 1);
-  view = new View({ state, run, about, set, ask: (what, of) => engine.ask(what, of) });
+  shown = fit(state, run, about.config);
+  view = new View({ state: shown, run, about, set, ask: (what, of) => engine.ask(what, of) });
   keepFocus(() => {
     drawRibbons();
-    figure.show({ state, run, about, outputOf, isOff });
+    figure.show({ state: shown, run, about, outputOf, isOff });
     drawPanel();
-    play.show({ state, run, about });
+    play.show({ state: shown, run, about });
   });
   slider.max = last;
-  slider.value = state.step;
-  const before = run.next.slice(0, state.step).map(({ piece }) => piece.replaceAll("\u2581", " ")).join("").trim();
-  const words = `Step ${state.step} of ${last}: after ${before ? `“${before}”` : "the start token"}, ` +
-    `the decoder writes “${label(run.next[state.step].piece)}”.`;
+  slider.value = shown.step;
+  const before = run.next.slice(0, shown.step).map(({ piece }) => piece.replaceAll("\u2581", " ")).join("").trim();
+  const words = `Step ${shown.step + 1} of ${last + 1}: after ${before ? `“${before}”` : "the start"}, ` +
+    `the decoder writes “${label(run.next[shown.step].piece)}”.`;
   told.textContent = words;
   slider.setAttribute("aria-valuetext", words);
-  const off = [...state.off.map(inWords), ...(state.positions ? [] : ["positions"])];
+  const off = [...state.off.map(inWords), ...(state.positions ? [] : ["positions"]), ...(state.mask ? [] : ["the mask"])];
   changes.hidden = !off.length;
   changes.textContent = `Switched off: ${off.join("; ")}.`;
-  root.dataset.shown = state.text;
+  fadeAll();
+  root.dataset.shown = run.question.text;
 }
 
 /** Redraw, and give the focus back to the control that had it. */
@@ -201,22 +208,22 @@ function drawRibbons() {
     type: "button", class: token.piece.startsWith("\u2581") ? "token starts" : "token", ...attributes,
   }, label(token.piece));
   german.replaceChildren(...view.src.map((token, i) => piece(token, {
-    "data-token": token.token, "data-key": token.token, "aria-pressed": String(i === state.token),
+    "data-token": token.token, "data-key": token.token, "aria-pressed": String(i === shown.token),
     click: () => set({ token: i, ...(state.box?.startsWith("encoder") ? { row: null, col: null } : {}) }),
   })));
   english.replaceChildren(...view.next.map((token, i) => {
     const made = piece(token, {
-      "data-token": token.token, "data-key": token.token, "aria-pressed": String(i === state.step),
+      "data-token": token.token, "data-key": token.token, "aria-pressed": String(i === shown.step),
       click: () => goTo(i),
     });
-    if (i > state.step) made.classList.add("later");
+    if (i > shown.step) made.classList.add("later");
     return made;
   }));
 }
 
 /** The vector that leaves a box, for the strip inside it. */
 function outputOf(name) {
-  const { stack } = parts(name), values = view.row(view.output(name), stack === "encoder" ? state.token : state.step);
+  const { stack } = parts(name), values = view.row(view.output(name), stack === "encoder" ? shown.token : shown.step);
   return { values, signed: true };
 }
 
@@ -231,14 +238,14 @@ function drawPanel() {
   const entry = known.get(state.box);
   if (!entry) return closed();
   const { stack, part } = parts(state.box), layered = ["self", "cross", "ffn"].includes(part);
-  const where = layered ? `${stack}, layer ${state.layer}` : stack === "encoder" || stack === "decoder" ? stack : "";
+  const where = layered ? `${stack}, layer ${shown.layer}` : stack === "encoder" || stack === "decoder" ? stack : "";
   const title = element("h3", { id: "alive-panel-title", tabindex: "-1" }, [
     entry.querySelector("dt").textContent, where ? element("span", { class: "where" }, ` ${where}`) : null,
   ]);
   const links = element("p", { class: "links" }, [...entry.querySelectorAll("dd.links > *")].map((link) => link.cloneNode(true)));
   const layers = layered ? [element("div", { class: "choices", role: "group", "aria-label": "Layer" },
     Array.from({ length: about.config.n_layers }, (_, i) => element("button", {
-      type: "button", "data-key": `layer.${i}`, "aria-pressed": String(i === state.layer),
+      type: "button", "data-key": `layer.${i}`, "aria-pressed": String(i === shown.layer),
       click: () => set({ layer: i, row: null, col: null }),
     }, `Layer ${i}`)))] : [];
   inside.replaceChildren(
@@ -246,7 +253,7 @@ function drawPanel() {
       type: "button", class: "close", "aria-label": "Close this box", "data-key": "close",
       click: () => { const { box: name } = state; set({ box: null }); figure.buttons.get(name).focus(); },
     }, "×"),
-    title, element("p", { class: "says" }, entry.querySelector("dd").textContent), links, ...layers, ...panel(view, state.box),
+    title, element("div", { class: "about" }, [element("p", { class: "says" }, entry.querySelector("dd").textContent), links]), ...layers, ...panel(view, state.box),
   );
 }
 
@@ -282,18 +289,39 @@ addEventListener("hashchange", () => {
   if (/^#[^=]+$/.test(location.hash)) return; // a heading of the page
   state = read(location.hash);
   refresh();
+  going = JSON.stringify(question(state)) !== asked; // and once more when it is answered
   goThere();
 });
 
+/** What scrolls sideways fades where it goes on. */
+function fade(part) {
+  part.classList.toggle("cut", part.scrollWidth - part.clientWidth - part.scrollLeft > 2);
+}
+const fadeAll = () => document.querySelectorAll(".alive .scroll").forEach(fade);
+addEventListener("resize", fadeAll);
+document.addEventListener("drawn", fadeAll);
+document.addEventListener("toggle", fadeAll, true);
+document.addEventListener("scroll", ({ target }) => { if (target.matches?.(".scroll")) fade(target); }, true);
+
 document.addEventListener("click", ({ target }) => { // once more to where one has been
-  const link = target.closest?.('.tour a[href^="#"]');
-  if (link && link.hash === location.hash) goThere();
+  const link = target.closest?.('.tour a[href^="#"], .guide a[href^="#"]');
+  if (!link) return;
+  if (link.closest(".tour")) guide.show(link.closest("li"));
+  else if (link.hash === location.hash) goThere();
 });
 
-/** Scroll to what the address is about. */
+/** Scroll to what the address is about, and to the words of the tour beside it. */
 function goThere() {
-  const place = state.at === "play" ? play.root : root;
-  place.scrollIntoView({ block: "start" });
+  const playing = state.at === "play", narrow = innerWidth <= NARROW;
+  guide.put(playing ? play.root : inside);
+  const words = guide.root.hidden ? null : guide.root;
+  if (playing) return void (words ?? play.root.querySelector(".future") ?? play.root).scrollIntoView({ block: "start" });
+  if (narrow) return void (words ?? (state.box ? inside : root)).scrollIntoView({ block: "start" });
+  (words ?? root.querySelector(".ribbons")).scrollIntoView({ block: "start" });
+  const open = figure.buttons.get(state.box)?.getBoundingClientRect(), row = inside.querySelector("tr.current")?.getBoundingClientRect();
+  if (!open) return;
+  const below = Math.max(open.bottom, row?.bottom ?? 0) + MARGIN - innerHeight;
+  if (below > 0) scrollBy({ top: Math.min(below, open.top - TOP), behavior: "instant" });
 }
 new MutationObserver(() => {
   repaint();
@@ -308,18 +336,11 @@ async function tour() {
   if (toured || !places.length) return;
   toured = true;
   const ask = (rest = {}) => engine.ask("run", { text: SENTENCE, ...rest });
-  const found = await ask();
-  const written = async (search, changed = {}) => (await ask({ search, changes: changed })).translation;
-  const more = {
-    pieces: Object.fromEntries((await engine.ask("embeddings", likely(found))).map(({ id, piece }) => [id, piece])),
-    greedy: await written({ kind: "greedy" }),
-    flat: await written({ alpha: 0 }),
-  };
-  for (const place of places) {
-    const changed = place.dataset.off || place.dataset.positions
-      ? await written({}, { off: place.dataset.off?.split(",") ?? [], positions: !place.dataset.positions }) : "";
-    place.textContent = MEASURES[place.dataset.measure](found, { ...more, changed });
-  }
+  const found = await ask(), more = {};
+  more.pieces = Object.fromEntries((await engine.ask("embeddings", likely(found))).map(({ id, piece }) => [id, piece]));
+  for (const [name, of] of Object.entries(QUESTIONS)) more[name] = await ask(of);
+  for (const place of places) place.textContent = MEASURES[place.dataset.measure](found, more);
+  guide.refresh();
   root.dataset.toured = "yes";
 }
 

@@ -24,11 +24,25 @@ function moved(event, place, rows, columns) {
   return true;
 }
 
+const FINEST = 260; // stripes in a row that can still be seen
+
+/** Of each few columns, the number that is largest in size. */
+function folded(values, rows, columns, fold) {
+  if (fold === 1) return values;
+  const width = Math.ceil(columns / fold), made = new Float32Array(rows * width);
+  values.forEach((value, i) => {
+    const place = Math.floor(i / columns) * width + Math.floor((i % columns) / fold);
+    if (Math.abs(value) > Math.abs(made[place])) made[place] = value;
+  });
+  return made;
+}
+
 /**
  * Vectors as a strip of colors each. Point at one, or move with the arrow keys, to read
  * its number. `rows` are { token, piece } or { name }; `at(row)` is a row's numbers.
  */
 export function vectors({ key, title, rows, at, columns, column = "number", current = -1, signed = true, each = false }) {
+  const fold = Math.ceil(columns / FINEST), stripes = Math.ceil(columns / fold);
   const values = new Float32Array(rows.length * columns);
   rows.forEach((_, i) => values.set(at(i), i * columns));
   const most = largest(values), canvas = element("canvas", {
@@ -42,12 +56,14 @@ export function vectors({ key, title, rows, at, columns, column = "number", curr
       return value / (largest(values.subarray(row * columns, (row + 1) * columns)) || 1);
     });
     paint(canvas, scaled, rows.length, columns, { most: 1, signed });
-  } else paint(canvas, values, rows.length, columns, { most, signed });
+  } else paint(canvas, folded(values, rows.length, columns, fold), rows.length, stripes, { most, signed });
   const size = signed ? `−${digits(most)} to ${digits(most)}` : `0 to ${digits(most)}`;
-  const scale = each ? "each row on its own scale" : `colors from ${size}`;
+  const scale = (each ? "each row on its own scale" : `colors from ${size}`) +
+    (fold > 1 ? `; a stripe is the largest in size of ${fold} ${column}s` : "");
   const output = element("output", { class: "reading" }, `Point at a color to read its number; ${scale}.`);
-  const place = { row: Math.max(0, current), col: 0 };
+  const place = { row: Math.max(0, current), col: 0 }, cursor = element("span", { class: "cursor", "aria-hidden": "true" });
   const tell = () => {
+    cursor.style.cssText = `--row:${place.row};--col:${(place.col + 0.5) / columns}`;
     const row = rows[place.row], value = values[place.row * columns + place.col];
     const who = row.name ?? `“${label(row.piece)}”`;
     output.textContent = `${who}, ${column} ${place.col}: ${digits(value, 4)}`;
@@ -70,7 +86,7 @@ export function vectors({ key, title, rows, at, columns, column = "number", curr
   return element("figure", { class: "vectors", style: `--rows:${rows.length}` }, [
     element("figcaption", {}, title),
     element("div", { class: "names", "aria-hidden": "true" }, names),
-    canvas,
+    element("div", { class: "strip" }, [canvas, cursor]),
     output,
   ]);
 }
@@ -83,7 +99,7 @@ export function inWords(rows, columns, at) {
   }).join(", ");
 }
 
-/** A small map of one head, to choose it by. */
+/** A small map of one head. */
 export function thumbnail({ rows, columns, at, current = -1 }) {
   const canvas = element("canvas", { "aria-hidden": "true" });
   const values = rows.flatMap((_, i) => columns.map((_, j) => at(i, j)));
@@ -94,10 +110,11 @@ export function thumbnail({ rows, columns, at, current = -1 }) {
 
 /**
  * An attention map: rows ask, columns are looked at. `at` gives a weight or a score;
- * `hidden` tells the cells that the mask hides. A click, or Enter, chooses a cell.
+ * `hidden` tells the cells that the mask hides, `writes` what each row decides. A click,
+ * or Enter, chooses a cell.
  */
 export function attentionMap({
-  key, title, rows, columns, at, hidden = () => false, signed = false, most = 1,
+  key, title, rows, columns, at, writes = [], hidden = () => false, signed = false, most = 1,
   current = -1, chosen = null, onChoose = () => {}, unit = (value) => percent(value),
 }) {
   const place = chosen ?? { row: Math.max(0, current), col: 0 };
@@ -121,9 +138,10 @@ export function attentionMap({
     ...columns.map((column) => element("th", { scope: "col" }, tokenLabel(column))),
   ]);
   const body = rows.map((row, i) => element("tr", { class: i === current ? "current" : false }, [
-    element("th", { scope: "row" }, tokenLabel(row)), ...cells[i],
+    element("th", { scope: "row" }, [tokenLabel(row), writes[i] ? element("span", { class: "writes" }, [" → ", tokenLabel(writes[i])]) : null]),
+    ...cells[i],
   ]));
-  const table = element("table", { role: "grid", class: "attention-map", "aria-label": title }, [
+  const table = element("table", { role: "grid", class: "attention-map", "aria-label": title, style: `--columns:${columns.length}` }, [
     element("thead", {}, head), element("tbody", {}, body),
   ]);
   const cellOf = (event) => event.target.closest?.("td[data-row]");

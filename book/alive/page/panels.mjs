@@ -52,7 +52,7 @@ function embeddings(view, { stack }) {
   return [
     paragraph(`${rows.length} ${rows.length === 1 ? "piece" : "pieces"}. The mark ${SPACE} is a space. Each id picks a row of one ` +
       `matrix of ${view.about.config.vocab_size.toLocaleString("en")} rows, the same for both languages.`),
-    table(["token", "piece", "id"], rows.map((row) => [tokenLabel(row), element("code", {}, row.piece), String(row.id)])),
+    table(["piece", "with its space", "id"], rows.map((row) => [tokenLabel(row), element("code", {}, row.piece), String(row.id)])),
     strips(view, stack, name, `Embeddings, times √${view.d}`, { column: "dimension" }),
   ];
 }
@@ -77,7 +77,7 @@ function positions(view, { stack }) {
   ];
 }
 
-/** A norm: mean and standard deviation of each token, before and after. */
+/** A norm: mean and standard deviation of each piece, before and after. */
 function norm(view, { stack, name, before }) {
   const i = view.current(stack), gain = view.about.norms[`${name}.weight`], bias = view.about.norms[`${name}.bias`];
   const x = view.row(before, i), y = view.row(name, i), middle = mean(x), spread = deviation(x);
@@ -86,14 +86,14 @@ function norm(view, { stack, name, before }) {
     together(view, `${name}.steps`, `“${here(view, stack)}”, from the sum to the norm's output`, [
       ["before", x], ["mean 0, deviation 1", unit], ["after gain and bias", y],
     ]),
-    table(["dimension", "before", "minus mean, over deviation", "gain", "bias", "after"], [0, 1, 2, 3].map((k) => [
+    table(["dimension", "before", "minus mean, over deviation", "gain", "bias", "after gain and bias"], [0, 1, 2, 3].map((k) => [
       String(k), digits(x[k], 3), digits(unit[k], 3), digits(gain[k], 3), digits(bias[k], 3), digits(y[k], 3),
     ])),
-    table(["token", "mean before", "standard deviation before", "after"], view.rows(stack).map((row, j) => [
+    table(["piece", "mean before", "deviation before", "deviation after gain and bias"], view.rows(stack).map((row, j) => [
       tokenLabel(row), digits(mean(view.row(before, j)), 3), digits(deviation(view.row(before, j))),
       digits(deviation(view.row(name, j))),
     ])),
-    strips(view, stack, name, "All tokens, after the norm", { column: "dimension" }),
+    strips(view, stack, name, "All pieces, after gain and bias", { column: "dimension" }),
   ];
 }
 
@@ -105,11 +105,11 @@ function sum(view, { stack, part }) {
     together(view, `${name}.sum`, `“${here(view, stack)}”: x + Sublayer(Norm(x))`, [
       ["x", view.row(before, i)], ["sub-layer", view.row(made, i)], ["sum", view.row(name, i)],
     ]),
-    table(["token", "size of x", "size of what is added", "size of the sum"], view.rows(stack).map((row, j) => [
+    table(["piece", "size of x", "size of what is added", "size of the sum"], view.rows(stack).map((row, j) => [
       tokenLabel(row), ...[before, made, name].map((each) => digits(length(view.row(each, j)))),
     ])),
     paragraph("The size is the vector's length: the root of the sum of squares."),
-    strips(view, stack, name, "All tokens, after the sum", { column: "dimension" }),
+    strips(view, stack, name, "All pieces, after the sum", { column: "dimension" }),
   ];
 }
 
@@ -127,7 +127,7 @@ function feedForward(view, { stack, part }) {
   ];
 }
 
-/** The ten likeliest next tokens, by their logits. */
+/** The ten likeliest next pieces, by their logits. */
 function likeliest(view) {
   const logits = view.row("logits", view.state.step).slice(), logProbs = logSoftmax(allowed(logits.slice()));
   return topK(allowed(logits), LIKELIEST).map((id) => ({ id, logit: logits[id], p: Math.exp(logProbs[id]) }));
@@ -171,7 +171,7 @@ function linear(view) {
           rows: [{ name: "decoder" }, { name: "embedding" }, { name: "product" }], at: (i) => [x, data, products][i],
         }),
         paragraph(`The ${view.d} products add up to ${digits(products.reduce((a, b) => a + b, 0), 3)}: the logit ` +
-          `${digits(logit, 3)}. The largest: ${strong.map((k) => `${digits(products[k])} (dimension ${k})`).join(", ")}.`),
+          `${digits(logit, 3)}. The largest in size: ${strong.map((k) => `${digits(products[k])} (dimension ${k})`).join(", ")}.`),
       ];
     }),
   ];
@@ -203,7 +203,7 @@ function softmax(view) {
 export function offSwitch(view, name, words) {
   const off = view.isOff(name);
   return element("button", {
-    type: "button", class: "switch", "data-key": `off.${name}`, "aria-pressed": String(off), click: () => view.toggle(name),
+    type: "button", class: off ? "switch off" : "switch", "data-key": `off.${name}`, click: () => view.toggle(name),
   }, off ? `Switch ${words} on again` : `Switch ${words} off`);
 }
 

@@ -6,7 +6,7 @@ import { thumbnail } from "./maps.mjs";
 import { table } from "./panels.mjs";
 import { defaults } from "./state.mjs";
 import { beamTree } from "./tree.mjs";
-import { digits, label, percent } from "./words.mjs";
+import { label, percent } from "./words.mjs";
 
 const SEARCHES = { beam: "Beam", greedy: "Greedy", sample: "Sampling" };
 const TOP_K = [0, 1, 2, 5, 10, 50];
@@ -55,8 +55,9 @@ export class Play {
     this.result = element("div", { class: "result", "aria-live": "polite" });
     this.search = element("fieldset", { class: "search" });
     this.parts = element("fieldset", { class: "parts" });
+    this.open = element("div", { class: "below" });
     this.tree = element("div", { class: "below" });
-    root.replaceChildren(this.result, this.search, this.parts, this.tree);
+    root.replaceChildren(this.result, this.open, this.search, this.parts, this.tree);
   }
 
   /** Draw what has changed; the rest keeps its place for a screen reader. */
@@ -66,11 +67,15 @@ export class Play {
     once(this.result, [run.number, settings], () => this.showResult(state, run));
     once(this.search, settings, () => this.showSearch(state, about));
     once(this.parts, settings, () => this.showParts(state, about));
-    once(this.tree, [run.number, theme, run.open ? [layer, head, step] : null], () => {
-      const asked = run.question.search, below = [];
-      if (run.open) below.push(future(state, run, about));
-      if (run.tree) below.push(beamTree({ tree: run.tree, width: asked.width, alpha: asked.alpha ?? about.alpha }));
-      this.tree.replaceChildren(...below);
+    once(this.open, [run.number, theme, run.open ? [layer, head, step] : null], () => {
+      const before = this.open.childElementCount;
+      this.open.replaceChildren(...(run.open ? [future(state, run, about)] : []));
+      if (this.unmasking && !before && run.open) this.open.scrollIntoView({ block: "start" });
+      if (run.open) this.unmasking = false;
+    });
+    once(this.tree, [run.number, theme], () => {
+      const { width, alpha: asked } = run.question.search;
+      this.tree.replaceChildren(...(run.tree ? [beamTree({ tree: run.tree, width, alpha: asked ?? about.alpha })] : []));
     });
   }
 
@@ -82,6 +87,7 @@ export class Play {
       element("span", { class: "name" }, name), element("span", { class: "words" }, words),
     ]);
     this.result.replaceChildren(
+      ...(run.usual !== null ? [line("The page's own beam", marked(run.usual, run.translation), "usual")] : []),
       ...(parts ? [line("All parts on", marked(run.unchanged, run.translation), "unchanged")] : []),
       line(parts ? "With your changes" : "Translation", parts ? marked(run.translation, run.unchanged) : [run.translation], "now"),
       ...(parts && !changed ? [element("p", { class: "note" }, "The same: for this sentence, the model can do without.")] : []),
@@ -148,13 +154,16 @@ export class Play {
       const heads = name.endsWith("_attention") ? about.config.n_heads : 0;
       return [
         inWords(name).replace("encoder, layer", "encoder").replace("decoder, layer", "decoder"),
-        Array.from({ length: heads }, (_, h) => press(`${name}.head.${h}`, String(h), `${inWords(name)}, head ${h}: off`)),
-        press(name, "all", `all of ${inWords(name)}: off`),
+        element("span", { class: "head-switches" }, Array.from({ length: heads }, (_, h) => press(`${name}.head.${h}`, String(h), `Switch off head ${h} of ${inWords(name)}`))),
+        press(name, "all", `Switch off all of ${inWords(name)}`),
       ];
     });
     const check = (key, words) => element("label", {}, [
       element("input", {
-        type: "checkbox", checked: !state[key], "data-key": key, change: (event) => this.set({ [key]: event.target.checked ? 0 : 1 }),
+        type: "checkbox", checked: !state[key], "data-key": key, change: (event) => {
+          this.unmasking = key === "mask" && event.target.checked; // its explanation is scrolled to
+          this.set({ [key]: event.target.checked ? 0 : 1 });
+        },
       }),
       ` ${words}`,
     ]);
@@ -164,7 +173,7 @@ export class Play {
   }
 }
 
-/** What each row says of the word that it must write, with the mask and without. */
+/** What each row says of the piece that it must write, with the mask and without. */
 function future(state, run, about) {
   const width = about.config.vocab_size, count = run.tgt.length;
   const chance = (tensors, i) => {
@@ -175,25 +184,30 @@ function future(state, run, about) {
   const layer = Math.min(state.layer, about.config.n_layers - 1), head = Math.min(state.head, about.config.n_heads - 1);
   const name = `decoder.layers.${layer}.self_attention.weights`;
   const small = (tensors, words) => element("figure", {}, [
-    thumbnail({ rows: run.tgt, columns: run.tgt, at: (i, j) => tensors[name].data[(head * count + i) * count + j] }),
     element("figcaption", {}, words),
+    element("span", { class: "across", "aria-hidden": "true" }, `looked at: ${label(run.tgt[0].piece)} to ${label(run.tgt.at(-1).piece)} →`),
+    element("span", { class: "down", "aria-hidden": "true" }, "asks ↓"),
+    thumbnail({ rows: run.tgt, columns: run.tgt, at: (i, j) => tensors[name].data[(head * count + i) * count + j] }),
   ]);
   const mask = run.tensors["decoder.layers.0.self_attention.mask"].data;
   const hidden = (i) => Array.from({ length: i + 1 }, (_, j) => mask[i * count + j]).filter((seen) => !seen).length;
-  const most = Math.max(...run.tgt.map((_, i) => Math.abs(chance(run.tensors, i) - chance(run.open, i))));
+  const rows = run.tgt.map((_, i) => ({ i, masked: chance(run.tensors, i), open: chance(run.open, i) }));
+  const lower = rows.filter((row) => row.open < row.masked).length;
+  const most = rows.reduce((a, b) => (b.masked - b.open > a.masked - a.open ? b : a));
   return element("section", { class: "future" }, [
     element("h3", {}, "The future unmasked"),
-    element("p", {}, "Decoding does not change. A step asks with the newest token alone, and everything in the cache is older: " +
-      `of the ${state.step + 1} columns of this step's row, the mask hides ${hidden(state.step)}. Keys and values of earlier ` +
-      "tokens were computed before this one existed, and stay as they are."),
-    element("p", {}, "Training does change. There, all rows of the whole sentence run at once, and without the mask a row sees " +
-      "the very word that it must write. This model was trained with the mask. Without it, its probability for that word " +
-      `changes by up to ${digits(100 * most, 1)} points here.`),
+    element("p", {}, "The translation does not change. A decoding step asks with the newest piece alone, and all others are older: " +
+      `of the ${state.step + 1} columns of this step's row, the mask hides ${hidden(state.step)}. The keys and values of earlier ` +
+      "pieces were computed when those were written, and are kept."),
+    element("p", {}, "Training would change. There, all rows run at once, and without the mask a row sees the very piece that it " +
+      "must write: a model trained so could copy. This one was trained with the mask, and has never seen such rows. " +
+      `Without it, the probability of the right piece is lower in ${lower} of ${rows.length} rows` +
+      (most.open < most.masked ? `; most of all that of “${label(run.next[most.i].piece)}”, from ${percent(most.masked)} to ${percent(most.open)}.` : ".")),
     element("div", { class: "pair" }, [
-      small(run.tensors, `Layer ${layer}, head ${head}, masked`), small(run.open, `Layer ${layer}, head ${head}, unmasked`),
+      small(run.tensors, `Head ${layer}.${head}, masked`), small(run.open, `Head ${layer}.${head}, unmasked`),
     ]),
-    table(["row", "must write", "masked", "unmasked"], run.tgt.map((token, i) => [
-      label(token.piece), label(run.next[i].piece), percent(chance(run.tensors, i)), percent(chance(run.open, i)),
+    table(["row", "must write", "masked", "unmasked"], rows.map(({ i, masked, open }) => [
+      label(run.tgt[i].piece), label(run.next[i].piece), percent(masked), percent(open),
     ])),
   ]);
 }

@@ -51,6 +51,16 @@ export function read(hash) {
   return state;
 }
 
+/**
+ * A state as far as a run reaches: its step and piece within the sentence, its layer and
+ * head within the model. The state itself keeps them: the next sentence may be longer.
+ */
+export function fit(state, { src, next }, { n_layers: layers, n_heads: heads }) {
+  const counts = { step: next.length, token: src.length, layer: layers, head: heads };
+  const within = Object.entries(counts).map(([key, count]) => [key, Math.min(state[key], count - 1)]);
+  return { ...state, ...Object.fromEntries(within) };
+}
+
 /** The address of a state: what differs from the start. */
 export function write(state) {
   const start = defaults(), parts = new URLSearchParams();

@@ -4,9 +4,20 @@
 // settings. The tests ask the same functions whether the tour's words are true.
 
 import { logSoftmax } from "../arithmetic.mjs";
+import { SENTENCE } from "./state.mjs";
 import { best, digits, label, listed, percent } from "./words.mjs";
 
 const bare = ({ piece }) => label(piece);
+const CROSS = "decoder.layers.1.cross_attention";
+
+/** What the measures ask besides the sentence itself: more runs, by name. */
+export const QUESTIONS = {
+  greedy: { search: { kind: "greedy" } },
+  flat: { search: { alpha: 0 } },
+  unordered: { changes: { positions: false } },
+  without: { changes: { off: [`${CROSS}.head.1`] } },
+  washes: { text: SENTENCE.replace("repariert", "wäscht") },
+};
 
 /** The place of a word's piece; the last one, if there are some. */
 export function placeOf(tokens, word) {
@@ -28,6 +39,21 @@ function looks(run, { name, head, row, rows, columns }) {
   return `“${bare(rows[row])}” looks most at “${bare(columns[j])}”: ${percent(weights[j])}.`;
 }
 
+/** How likely a row finds the piece that it writes. */
+function chance({ tensors, next }, row) {
+  const logits = rowsOf(tensors.logits)[row].slice();
+  logits[0] = logits[1] = -Infinity;
+  return Math.exp(logSoftmax(logits)[next[row].id]);
+}
+
+/** How many heads of the cross-attention look most at a column, and of how many. */
+function heads({ tensors }, row, column) {
+  const names = Object.keys(tensors).filter((name) => name.endsWith("cross_attention.weights"));
+  const places = names.flatMap((name) => Array.from({ length: tensors[name].shape[0] }, (_, head) =>
+    best(rowOf({ tensors }, name.replace(/\.weights$/, ""), head, row))));
+  return { count: places.filter((place) => place === column).length, of: places.length };
+}
+
 export const MEASURES = {
   pieces: ({ src }) => `Here: ${src.length} pieces, ${src.map(({ piece }) => piece).join(" ")}.`,
   positions: ({ tensors }) => {
@@ -46,26 +72,34 @@ export const MEASURES = {
       `${listed([0, 1, 2].map((l) => long(`encoder.layers.${l}.residuals.1`)))} after layers 0, 1 and 2.`;
   },
   sparse: ({ tensors }) => {
-    const shares = [0, 1, 2].map((l) => {
-      const { data } = tensors[`encoder.layers.${l}.feed_forward.activation`];
+    const shares = (stack) => listed([0, 1, 2].map((l) => {
+      const { data } = tensors[`${stack}.layers.${l}.feed_forward.activation`];
       return percent(data.filter((x) => x > 0).length / data.length);
-    });
-    return `Here: ${listed(shares)} of the units are above zero, in layers 0, 1 and 2 of the encoder.`;
+    }));
+    return `Here: ${shares("encoder")} of the units are above zero, in layers 0, 1 and 2 of the encoder; ` +
+      `${shares("decoder")} in those of the decoder.`;
   },
   subject: (run) => `Here: ${looks(run, {
     name: "decoder.layers.2.self_attention", head: 4, row: placeOf(run.tgt, "is"), rows: run.tgt, columns: run.tgt,
   })}`,
-  verb: (run) => `Here, head 1 of layer 1, before “${bare(run.next[placeOf(run.tgt, "is")])}” is written: ${looks(run, {
-    name: "decoder.layers.1.cross_attention", head: 1, row: placeOf(run.tgt, "is"), rows: run.tgt, columns: run.src,
-  })}`,
+  verb: (run, { without, washes }) => {
+    const row = placeOf(run.tgt, "is"), verb = bare(run.next[row]);
+    const { count, of } = heads(run, row, placeOf(run.src, "repariert")), [before, after] = [chance(run, row), chance(without, row)];
+    const rest = without.translation === run.translation
+      ? `the translation stays the same, and “${verb}” ${after > before ? "rises" : "falls"} from ${percent(before)} to ${percent(after)}`
+      : `the model writes “${without.translation}”`;
+    return `Here: ${looks(run, { name: CROSS, head: 1, row, rows: run.tgt, columns: run.src })} ` +
+      `${count} of the ${of} heads of the cross-attention look most at it. Without this one, ${rest}. ` +
+      `With “wäscht” for “repariert”, the model writes “${washes.translation}”`;
+  },
   likeliest: ({ tensors, tgt, next }, { pieces }) => {
     const row = placeOf(tgt, "is"), logits = rowsOf(tensors.logits)[row].slice();
-    logits[0] = logits[1] = -Infinity;
+    logits[0] = logits[1] = -Infinity; // padding and the start are never written
     const p = logSoftmax(logits).map(Math.exp), order = [...p.keys()].sort((a, b) => p[b] - p[a]).slice(0, 3);
     return `Here: ${listed(order.map((id) => `“${label(pieces[id] ?? "?")}” ${percent(p[id])}`))}; ` +
       `“${bare(next[row])}” is written.`;
   },
   search: ({ translation }, { greedy, flat }) =>
-    `Here: greedy writes “${greedy}” The beam writes “${translation}” Without the penalty, it writes “${flat}”`,
-  changed: ({ translation }, { changed }) => `Here: “${translation}” becomes “${changed}”`,
+    `Here: greedy writes “${greedy.translation}” The beam writes “${translation}” Without the penalty, it writes “${flat.translation}”`,
+  unordered: ({ translation }, { unordered }) => `Here: “${translation}” becomes “${unordered.translation}”`,
 };

@@ -23,6 +23,13 @@ export class View {
     this.next = run.next.map((token, i) => ({ ...token, token: `tgt:${i + 1}` }));
   }
 
+  /** All rows of the decoder at once, from the pass without a mask. */
+  unmasked() {
+    const made = new View({ ...this, run: { ...this.run, tensors: this.run.open } });
+    made.tgt = made.allTgt;
+    return made;
+  }
+
   /** The tokens of a stack, up to this step. */
   rows(stack) {
     return stack === "encoder" ? this.src : this.tgt;

@@ -13,6 +13,15 @@ export function digits(value, places = 2) {
   return Number(written) === 0 ? written.replace("-", "") : written.replace("-", "−");
 }
 
+const RAISED = { "-": "⁻", ...Object.fromEntries([..."⁰¹²³⁴⁵⁶⁷⁸⁹"].map((sign, i) => [i, sign])) };
+
+/** A weight: four decimals, or a power of ten where they would say nothing. */
+export function weighed(value) {
+  if (value >= 0.001 || value === 0) return digits(value, 4);
+  const [front, power] = value.toExponential(1).split("e");
+  return `${front} × 10${[...power].map((sign) => RAISED[sign]).join("")}`;
+}
+
 /** A probability in words. */
 export function percent(p) {
   if (p >= 0.9995) return "over 99.9 %";
