@@ -71,6 +71,7 @@ AROUND: list[tuple[str, list[tuple[str, str, str]]]] = [
             ("Later layers", "19", "variations"),
             ("One stack alone", "21", "families"),
             ("Eight bits", "22", "quantization"),
+            ("Pruned heads", "22", "pruning"),
             ("Attention maps", "04", "recording"),
             ("Text in, text out", "00", "translator"),
             ("Lines of sentences", "00", "lines"),
