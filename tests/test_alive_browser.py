@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from visits import AXE, DESK, PHONE, SCAN, Visit
+from visits import AXE, DESK, PHONE, SCAN, UNFIT, Visit
 
 from annotated_transformer.recording import record_attention
 from annotated_transformer.special import BOS
@@ -311,18 +311,7 @@ def test_a_phone_never_scrolls_sideways_whatever_is_open(page):
     assert min(sizes) >= 20
 
 
-@pytest.mark.parametrize(
-    ("text", "help_line"),
-    [
-        ("", "Type a German sentence"),
-        ("x" * 10_000, "10,000 characters"),
-        ("\U0001f600", "no Latin letter"),
-        ("\u05e9\u05dc\u05d5\u05dd", "no Latin letter"),
-        ("<img src=x onerror=alert(1)>Mann", "HTML tags"),
-        ("Ein \U0001f600 Mann lacht.", "has not seen"),
-    ],
-    ids=["empty", "long", "emoji", "right-to-left", "html", "unknown"],
-)
+@pytest.mark.parametrize(("text", "help_line"), UNFIT.values(), ids=UNFIT)
 def test_what_cannot_be_translated_gets_a_line_of_help(text, help_line, page):
     page.locator("#alive-text").fill(text)
     page.locator("#alive-look .note", has_text=help_line).wait_for()

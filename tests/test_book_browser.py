@@ -10,6 +10,7 @@ from visits import (
     PHONE,
     ROOT,
     SCAN,
+    UNFIT,
     UNFOLD,
     PageTests,
     Visit,
@@ -141,17 +142,7 @@ def test_the_landing_page_translates_what_is_typed(browser, address):
     assert visit.trouble == []
 
 
-@pytest.mark.parametrize(
-    ("text", "help_line"),
-    [
-        ("", "Type a German sentence"),
-        ("x" * 10_000, "10,000 characters"),
-        ("\U0001f600", "no Latin letter"),
-        ("\u05e9\u05dc\u05d5\u05dd", "no Latin letter"),
-        ("<img src=x onerror=alert(1)>Mann", "HTML tags"),
-    ],
-    ids=["empty", "long", "emoji", "right-to-left", "html"],
-)
+@pytest.mark.parametrize(("text", "help_line"), UNFIT.values(), ids=UNFIT)
 def test_what_cannot_be_translated_gets_a_line_of_help(
     text, help_line, browser, address
 ):

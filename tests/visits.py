@@ -28,6 +28,16 @@ DARK = {
     *("notebooks/02_attention", "notebooks/04_multi_head_attention"),
 }
 
+# What a box for German may be given, and a part of the help that it then shows.
+UNFIT = {
+    "empty": ("", "Type a German sentence"),
+    "long": ("x" * 10_000, "10,000 characters"),
+    "emoji": ("\U0001f600", "no Latin letter"),
+    "right-to-left": ("\u05e9\u05dc\u05d5\u05dd", "no Latin letter"),
+    "html": ("<img src=x onerror=alert(1)>Mann", "HTML tags"),
+    "unknown": ("Ein \U0001f600 Mann lacht.", "has not seen"),
+}
+
 
 def documents():
     """Every page of the table of contents, and those that Sphinx adds."""
