@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from annotated_transformer.attention import MultiHeadAttention
 from annotated_transformer.config import TransformerConfig
+from annotated_transformer.decoding import EXTRA_LENGTH
 from annotated_transformer.errors import InputError
 from annotated_transformer.export.to_onnx import positions
 from annotated_transformer.special import PAD, SPECIALS
@@ -152,7 +153,7 @@ def search_with(
             length_penalty=alpha,
             patience=patience,
             suppress_sequences=[[pad], [bos]],
-            max_decoding_length=src.size(1) + 50,
+            max_decoding_length=src.size(1) + EXTRA_LENGTH,
         )
         return [[ids_of[piece] for piece in r.hypotheses[0]] for r in results]
 

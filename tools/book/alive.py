@@ -1,16 +1,16 @@
 """The page "The Transformer, alive": what it says before and without its scripts."""
 
 import html
-import json
-import math
 import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import yaml
+from safetensors.torch import load_file
 
 from annotated_transformer.checkpoints import WEIGHTS
+from annotated_transformer.files import read_json
 from annotated_transformer.recipes import SETTINGS
 from annotated_transformer.tokenizers import SUBWORD_FILE
 from annotated_transformer.translator import PRETRAINED
@@ -86,10 +86,7 @@ def step(entry: dict[str, Any]) -> str:
 
 def parameters() -> int:
     """How many numbers the shipped weights are."""
-    with (PRETRAINED / WEIGHTS).open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-    return sum(math.prod(tensor["shape"]) for tensor in tensors)
+    return sum(tensor.numel() for tensor in load_file(PRETRAINED / WEIGHTS).values())
 
 
 def fetched(course: Course) -> list[Path]:
@@ -101,7 +98,7 @@ def fetched(course: Course) -> list[Path]:
 
 def facts(course: Course) -> dict[str, str]:
     """Numbers of the page's words."""
-    config = json.loads((PRETRAINED / SETTINGS).read_text("utf-8"))["model"]
+    config = read_json(PRETRAINED / SETTINGS)["model"]
     size = sum(path.stat().st_size for path in fetched(course))
     return {
         "layers": str(config["n_layers"]),
